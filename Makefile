@@ -1,0 +1,48 @@
+# quell: everything a fresh machine with Python 3.11+, git and make needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.8
+
+.PHONY: help setup ivory pilot test reference bench lint format lock clean
+
+help:                ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(READY)      ## a virtual environment with pinned, hashed dependencies and quell itself
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes --requirement requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+ivory: $(READY)      ## simulate, analyse and report one IVORY trial: out/ivory/report.html
+	$(BIN)/quell run ivory --out out/ivory
+
+test: $(READY)       ## every test but the slow ones, in under 10 minutes on two cores
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+reference: $(READY)  ## the slow tests as well
+	$(BIN)/python -m pytest -n auto
+
+bench: $(READY)      ## measured speeds, as ratios against peers in one run
+	$(BIN)/python -m benchmarks
+
+lint: $(READY)       ## style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+lock: $(READY)       ## remake requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra develop --generate-hashes \
+	    --no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""quell: plan, simulate, run and read trials of immune-targeted therapy after a heart attack."""
