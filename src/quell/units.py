@@ -150,7 +150,9 @@ def quantity(text: str, *dimensions: str) -> Quantity:
     wanted = " or ".join(dict.fromkeys(CANONICAL[name] for name in dimensions)) or "a unit"
     match = _QUANTITY.match(text)
     if not match:
-        raise UnitError(f"'{text}' is not a quantity. Write a number and a unit, such as '1.5 {wanted.split(' or ')[0]}'.")
+        raise UnitError(
+            f"'{text}' is not a quantity. Write a number and a unit, such as '1.5 {wanted.split(' or ')[0]}'."
+        )
     number, name = match.groups()
     if name is None:
         raise UnitError(f"'{text}' has no unit. Write one after the number: {wanted}.")
@@ -278,4 +280,6 @@ def rule(text: str, *dimensions: str) -> Rule:
         if match:
             found = quantity(match.group(1), *dimensions)
             return Rule(relation, found.value, found.dimension)
-    raise UnitError(f"'{text}' is not a rule. Write 'above 2 mg/L', 'at least 18 years', 'at most 85 years' or 'below 2 mg/L'.")
+    raise UnitError(
+        f"'{text}' is not a rule. Write 'above 2 mg/L', 'at least 18 years', 'at most 85 years' or 'below 2 mg/L'."
+    )

@@ -1,0 +1,1 @@
+"""What may be claimed: arrays in, claims out. Every kernel takes a batch of trials as readily as one study."""
