@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import enum
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,7 +92,7 @@ class Estimate(NamedTuple):
 
     def row(self, index: Any) -> Estimate:
         """The estimate of one trial (or of one slice of trials)."""
-        return Estimate(*(np.asarray(field)[index] for field in self[:-1]), level=self.level)
+        return self._replace(**{name: np.asarray(getattr(self, name))[index] for name in self._fields[:-1]})
 
 
 def critical(level: float, df: Any = np.inf) -> np.ndarray:
@@ -117,6 +117,14 @@ def two_sided(statistic: Any, df: Any = np.inf) -> np.ndarray:
     statistic, df = np.asarray(statistic, float), np.asarray(df, float)
     student = special.stdtr(np.where(np.isfinite(df) & (df > 0), df, 1.0), -np.abs(statistic))
     return np.where(df > 0, 2 * np.where(np.isinf(df), special.ndtr(-np.abs(statistic)), student), np.nan)
+
+
+def stack(estimates: Sequence[Estimate]) -> Estimate:
+    """Several estimates of one batch (for example one per arm) side by side, on a new last axis."""
+    fields: dict[str, Any] = {
+        name: np.stack([np.asarray(getattr(one, name)) for one in estimates], -1) for name in Estimate._fields[:-1]
+    }
+    return estimates[0]._replace(**fields)
 
 
 def normal_estimate(estimate: Any, se: Any, n: Any, warnings: Any, level: float, df: Any = np.inf) -> Estimate:
@@ -225,17 +233,13 @@ def claim_from(estimate: Estimate, **fields: Any) -> Claim:
     if np.ndim(estimate.estimate) > 0:
         shape = np.shape(estimate.estimate)
         raise ClaimError(f"A claim is made from one study, but this estimate has shape {shape}; take .row(k) of it.")
-    numbers = {name: float(getattr(estimate, name)) for name in ("estimate", "se", "lower", "upper", "statistic", "p")}
-    df = float(estimate.df)
-    words = (*cautions(int(estimate.warnings)), *fields.pop("warnings", ()))
-    return Claim(
-        **numbers,
-        df=df if math.isfinite(df) else None,
-        n=int(estimate.n),
-        level=estimate.level,
-        warnings=words,
-        **fields,
-    )
+    numbers: dict[str, Any] = {
+        field: float(getattr(estimate, field)) for field in ("estimate", "se", "lower", "upper", "statistic", "df", "p")
+    }
+    if math.isinf(numbers["df"]):
+        numbers["df"] = None
+    warnings = (*cautions(int(estimate.warnings)), *fields.pop("warnings", ()))
+    return Claim(**numbers, n=int(estimate.n), level=estimate.level, warnings=warnings, **fields)
 
 
 class Claims:
@@ -252,7 +256,9 @@ class Claims:
         by_name: dict[str, Claim] = {}
         for claim in claims:
             if claim.name in by_name:
-                raise ClaimError(f"Two claims are named '{claim.name}'; give each its own name so that it can be found.")
+                raise ClaimError(
+                    f"Two claims are named '{claim.name}'; give each its own name so that it can be found."
+                )
             by_name[claim.name] = claim
         self._by_name = by_name
 
@@ -260,7 +266,11 @@ class Claims:
         if name in self._by_name:
             return self._by_name[name]
         near = difflib.get_close_matches(name, self.names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(self.names) or 'none'}."
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"there are: {', '.join(self.names) or 'none'}."
+        )
         raise KeyError(f"No claim is named '{name}'; {hint}")
 
     def __iter__(self) -> Iterator[Claim]:
@@ -294,7 +304,9 @@ def _number(value: Any, field: str, name: str) -> float | None:
     if value is None:
         return None
     if np.ndim(value) > 0:
-        raise ClaimError(f"The claim '{name}' has an array for {field}; a claim is one number: take one row of a batch.")
+        raise ClaimError(
+            f"The claim '{name}' has an array for {field}; a claim is one number: take one row of a batch."
+        )
     return None if math.isnan(float(value)) else float(value)
 
 
@@ -348,14 +360,14 @@ def _subject(claim: Claim) -> str:
 
 def _value_and_interval(claim: Claim) -> str:
     write = _ratio_writer if claim.is_ratio else _writer(claim)
-    value = write(claim.estimate) + ("" if claim.unit in ("", "1") else f" {claim.unit}")
+    value = write(claim.estimate or 0.0) + ("" if claim.unit in ("", "1") else f" {claim.unit}")
     if claim.lower is None or claim.upper is None:
         return value if claim.se is None else f"{value} (standard error {_significant(claim.se)})"
     kind = "" if claim.level == 0.95 else f"{100 * claim.level:.4g} % interval "
     return f"{value} ({kind}{write(claim.lower)} to {write(claim.upper)})"
 
 
-def _writer(claim: Claim) -> Any:
+def _writer(claim: Claim) -> Callable[[float], str]:
     """Decimals that show the interval's half-width (else the standard error) to two significant digits."""
     spread = claim.se
     if claim.lower is not None and claim.upper is not None and math.isfinite(claim.upper - claim.lower):

@@ -21,10 +21,10 @@ from quell.analysis.claim import (
     Caution,
     ClaimError,
     Estimate,
-    critical,
     exponentiate,
     flag,
     normal_estimate,
+    stack,
 )
 
 Covariance = Literal["classical", "HC2", "HC3"]
@@ -78,7 +78,7 @@ def ancova(
 
     >>> result = ancova(np.array([1.0, 2.0, 3.0, 2.0, 3.0, 4.5]), np.array([0, 0, 0, 1, 1, 1]))
     >>> round(float(result.estimate), 4), round(float(result.p), 4), int(result.df)
-    (1.1667, 0.2761, 4)
+    (1.1667, 0.2771, 4)
     """
     subjects = _subjects(outcome, arm, covariates, factors, include)
     active, control = _pair(contrast)
@@ -109,10 +109,7 @@ def slope(
     >>> round(float(result.estimate), 4)
     0.975
     """
-    dosed = np.asarray(dose, float)[..., None]
-    joined = dosed if covariates is None else np.concatenate(np.broadcast_arrays(dosed, covariates[..., :1]), -1)
-    if covariates is not None:
-        joined = np.concatenate([joined[..., :1], np.broadcast_to(covariates, (*joined.shape[:-1], covariates.shape[-1]))], -1)
+    joined = _beside(np.asarray(dose, float), covariates)
     subjects = _subjects(outcome, np.zeros(np.shape(dose), int), joined, factors, include)
     first, *rest = _covariate_columns(subjects)
     columns = [subjects.include.astype(float), *rest, *_factor_columns(subjects), first]
@@ -143,8 +140,7 @@ def ls_means(
     nuisance = [*_covariate_columns(subjects), *_factor_columns(subjects, weights)]
     codes = range(max(_codes(subjects.arm), default=0) + 1)
     fits = [_estimate(_arm_mean(subjects, nuisance, code, codes), level, _empty(subjects, code)) for code in codes]
-    stacked = [np.stack([np.asarray(fit[k]) for fit in fits], -1) for k in range(len(fits[0]) - 1)]
-    return Estimate(*stacked, level=level)
+    return stack(fits)
 
 
 def two_sample(
@@ -164,7 +160,7 @@ def two_sample(
 
     >>> result = two_sample(np.array([1.0, 2.0, 3.0, 2.0, 3.0, 4.5]), np.array([0, 0, 0, 1, 1, 1]))
     >>> round(float(result.estimate), 4), round(float(result.df), 3)
-    (1.1667, 3.779)
+    (1.1667, 3.806)
     """
     subjects = _subjects(outcome, arm, None, (), include)
     active, control = _pair(contrast)
@@ -210,15 +206,222 @@ def geometric_ratio(
     >>> round(float(result.estimate), 4)
     2.0
     """
-    logged, fails = _log(outcome, include, arm)
+    logged, fails = _log(outcome, arm, include)
     if baseline is not None:
-        log_baseline, baseline_fails = _log(baseline, include, arm)
+        log_baseline, baseline_fails = _log(baseline, arm, include)
         fails = fails | baseline_fails
-        extra = np.broadcast_to(log_baseline, logged.shape)[..., None]
-        covariates = extra if covariates is None else np.concatenate([extra, np.broadcast_to(
-            covariates, (*extra.shape[:-1], np.shape(covariates)[-1]))], -1)
+        covariates = _beside(log_baseline, covariates)
     result = ancova(
-        logged, arm, contrast=contrast, covariates=covariates, factors=factors,
-        include=~fails if include is None else np.asarray(include, bool) & ~fails, level=level,
+        logged,
+        arm,
+        contrast=contrast,
+        covariates=covariates,
+        factors=factors,
+        include=~fails if include is None else np.asarray(include, bool) & ~fails,
+        level=level,
     )
     return exponentiate(result._replace(warnings=result.warnings | flag(fails.any(-1), Caution.NOT_POSITIVE)))
+
+
+def _subjects(
+    outcome: np.ndarray,
+    arm: np.ndarray,
+    covariates: np.ndarray | None,
+    factors: Sequence[np.ndarray],
+    include: np.ndarray | None,
+) -> Subjects:
+    """One layout for all: included subjects with every value present; covariates centred; the rest set to zero."""
+    outcome = np.asarray(outcome, float)
+    covariates = np.zeros((*outcome.shape, 0)) if covariates is None else np.asarray(covariates, float)
+    if covariates.ndim == 0 or covariates.shape[-2:-1] != outcome.shape[-1:]:
+        raise ClaimError(
+            f"Covariates have shape {covariates.shape}, but the outcome has {outcome.shape}; give covariates as "
+            "(..., n, p): one row per subject and one column per covariate, also where there is only one."
+        )
+    codes = [_whole(values) for values in (arm, *factors)]
+    asked = np.ones(outcome.shape, bool) if include is None else np.asarray(include, bool)
+    try:
+        outcome, asked, *codes = np.broadcast_arrays(outcome, asked, *codes)
+        covariates = np.broadcast_to(covariates, (*outcome.shape, covariates.shape[-1]))
+    except ValueError:
+        shapes = ", ".join(str(np.shape(values)) for values in (outcome, asked, *codes, covariates))
+        raise ClaimError(
+            f"The outcome, include, arm, factors and covariates have shapes {shapes}, which do not fit together; "
+            "each needs the same trials and subjects."
+        ) from None
+    asked = asked & (codes[0] >= 0)
+    present = np.isfinite(outcome) & np.isfinite(covariates).all(-1)
+    for factor in codes[1:]:
+        present = present & (factor >= 0)
+    kept = asked & present
+    centred, constant = _centre(covariates, kept)
+    warnings = flag((asked & ~present).any(-1), Caution.MISSING) | flag(constant, Caution.SINGULAR)
+    arm_codes, *factor_codes = (np.where(kept, values, -1) for values in codes)
+    return Subjects(np.where(kept, outcome, 0.0), arm_codes, centred, tuple(factor_codes), kept, warnings)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Whole-number codes; what is not finite becomes -1 (no arm, missing level)."""
+    values = np.asarray(values)
+    if values.dtype.kind in "iub":
+        return values.astype(np.int64)
+    if values.dtype.kind != "f":
+        raise ClaimError("Arms and factors are whole codes 0, 1, 2, ...; number the labels first.")
+    return np.where(np.isfinite(values), values, -1).astype(np.int64)
+
+
+def _centre(covariates: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Covariates minus their mean over the kept subjects, zero elsewhere; and whether any does not vary at all."""
+    weight = kept[..., None]
+    size = np.maximum(kept.sum(-1), 1)[..., None, None]
+    centred = np.where(weight, covariates, 0.0)
+    largest = np.abs(centred).max(-2, keepdims=True, initial=0.0)
+    for _ in range(2):
+        centred = np.where(weight, centred - centred.sum(-2, keepdims=True) / size, 0.0)
+    still = np.abs(centred).max(-2, keepdims=True, initial=0.0) <= ROUNDING * largest
+    return np.where(still, 0.0, centred), still.any((-1, -2)) & kept.any(-1)
+
+
+def _beside(first: np.ndarray, covariates: np.ndarray | None) -> np.ndarray:
+    """One more covariate, put before the others: (..., n) and (..., n, p) make (..., n, p + 1)."""
+    first = first[..., None]
+    if covariates is None:
+        return first
+    covariates = np.asarray(covariates, float)
+    batch = np.broadcast_shapes(first.shape[:-1], covariates.shape[:-1])
+    parts = (np.broadcast_to(part, (*batch, part.shape[-1])) for part in (first, covariates))
+    return np.concatenate(list(parts), -1)
+
+
+def _pair(contrast: tuple[int, int]) -> tuple[int, int]:
+    active, control = (int(code) for code in contrast)
+    if active == control or min(active, control) < 0:
+        raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control), from 0 up.")
+    return active, control
+
+
+def _codes(values: np.ndarray) -> list[int]:
+    """The codes in use anywhere in the batch."""
+    return [int(code) for code in np.unique(values) if code >= 0]
+
+
+def _covariate_columns(subjects: Subjects) -> list[np.ndarray]:
+    return list(np.moveaxis(subjects.covariates, -1, 0))
+
+
+def _factor_columns(subjects: Subjects, weights: str = "indicator") -> list[np.ndarray]:
+    """Columns for every level but each trial's own first; coded so that zero means the reference, or the average level.
+
+    weights: "indicator" (reference level), "equal" (average over levels) or "observed" (average over subjects).
+    """
+    columns = []
+    for factor in subjects.factors:
+        levels = _codes(factor)
+        first = np.where(factor >= 0, factor, np.iinfo(np.int64).max).min(
+            -1, keepdims=True, initial=np.iinfo(np.int64).max
+        )
+        reference = (factor == first).astype(float)
+        for code in levels[1:]:
+            column = (factor == code).astype(float)
+            here = column.any(-1, keepdims=True) & (first != code)
+            if weights == "equal":
+                column = column - reference
+            elif weights == "observed":
+                share = column.sum(-1, keepdims=True) / np.maximum(subjects.include.sum(-1, keepdims=True), 1)
+                column = np.where(subjects.include, column - share, 0.0)
+            columns.append(np.where(here, column, 0.0))
+    return columns
+
+
+def _last_coefficient(subjects: Subjects, columns: Sequence[np.ndarray], covariance: str = "classical") -> Fit:
+    """Least-squares coefficient of the last column given all the others, with its standard error."""
+    basis, norm, rank, dropped = _orthogonalise(columns)
+    residual = _residual(subjects.outcome, basis[..., :-1, :])
+    last = basis[..., -1, :]
+    along = np.sum(last * residual, -1)
+    residual = _residual(residual, basis)
+    n = subjects.include.sum(-1)
+    df = n - rank
+    sum_of_squares = np.sum(residual**2, -1)
+    constant = sum_of_squares <= ROUNDING**2 * np.sum(subjects.outcome**2, -1)
+    estimable, few = norm > 0, df <= 0
+    safe_norm = np.where(estimable, norm, 1.0)
+    if covariance == "classical":
+        variance = sum_of_squares / np.maximum(df, 1) / safe_norm**2
+    else:
+        variance, undetermined = _sandwich(last, residual, np.sum(basis**2, -2), covariance)
+        variance, few = variance / safe_norm**2, few | undetermined
+    warnings = subjects.warnings | flag(dropped, Caution.SINGULAR) | flag(~estimable, Caution.NOT_ESTIMABLE)
+    warnings = warnings | flag(few, Caution.TOO_FEW) | flag(constant & ~few, Caution.CONSTANT_OUTCOME)
+    bad = few | constant | ~estimable
+    se = np.where(bad, np.nan, np.sqrt(np.where(bad, 1.0, variance)))
+    return Fit(np.where(estimable, along / safe_norm, np.nan), se, np.where(bad, np.nan, df), n, warnings)
+
+
+def _orthogonalise(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Orthonormal rows spanning the columns in order (aliased ones zero), the last one's norm, rank, any dropped."""
+    batch, n = columns[0].shape[:-1], columns[0].shape[-1]
+    basis = np.zeros((*batch, len(columns), n))
+    rank, dropped = np.zeros(batch, int), np.zeros(batch, bool)
+    norm = np.zeros(batch)
+    for k, column in enumerate(columns):
+        size = np.sqrt(np.sum(column**2, -1))
+        rest = _residual(column, basis[..., :k, :])
+        norm = np.sqrt(np.sum(rest**2, -1))
+        aliased = norm <= ALIASED * size
+        norm = np.where(aliased, 0.0, norm)
+        basis[..., k, :] = np.where(aliased, 0.0, 1.0)[..., None] * rest / np.where(aliased, 1.0, norm)[..., None]
+        rank = rank + ~aliased
+        dropped = dropped | (aliased & (size > 0) & (k < len(columns) - 1))
+    return basis, norm, rank, dropped
+
+
+def _residual(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """What an orthonormal basis (..., q, n) leaves unexplained of the values (..., n); projected out twice."""
+    for _ in range(2):
+        values = values - np.squeeze(np.swapaxes(basis, -1, -2) @ (basis @ values[..., None]), -1)
+    return values
+
+
+def _sandwich(
+    last: np.ndarray, residual: np.ndarray, leverage: np.ndarray, covariance: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """HC2 or HC3 variance of <last, y>; undetermined where a subject of weight is fitted exactly (leverage 1)."""
+    powers = {"HC2": 1, "HC3": 2}
+    if covariance not in powers:
+        raise ClaimError(f"The covariance is '{covariance}'; choose 'classical', 'HC2' or 'HC3'.")
+    fixed = leverage >= 1 - 1e-9
+    room = np.where(fixed, 1.0, 1 - leverage) ** powers[covariance]
+    undetermined = (fixed & (np.abs(last) > 1e-9)).any(-1)
+    return np.sum(np.where(fixed, 0.0, last**2 * residual**2 / room), -1), undetermined
+
+
+def _arm_mean(subjects: Subjects, nuisance: list[np.ndarray], code: int, codes: Sequence[int]) -> Fit:
+    """With this arm as reference and every other column zero at its average, the intercept is the adjusted mean."""
+    others = [(subjects.arm == other).astype(float) for other in codes if other != code]
+    return _last_coefficient(subjects, [*nuisance, *others, subjects.include.astype(float)])
+
+
+def _empty(subjects: Subjects, code: int) -> np.ndarray:
+    return flag(~(subjects.arm == code).any(-1), Caution.EMPTY_ARM)
+
+
+def _moments(subjects: Subjects, code: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean and sum of squares about the mean of one arm."""
+    member = subjects.arm == code
+    n = member.sum(-1)
+    mean = np.where(n > 0, np.sum(np.where(member, subjects.outcome, 0.0), -1) / np.maximum(n, 1), np.nan)
+    deviation = np.where(member, subjects.outcome - np.nan_to_num(mean)[..., None], 0.0)
+    return n, mean, np.sum(deviation**2, -1)
+
+
+def _log(values: np.ndarray, arm: np.ndarray, include: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms, and which included subjects have none because their value is zero or less."""
+    values = np.asarray(values, float)
+    asked = _whole(arm) >= 0 if include is None else np.asarray(include, bool) & (_whole(arm) >= 0)
+    fails = asked & (values <= 0)
+    return np.log(np.where(values > 0, values, np.where(np.isnan(values), np.nan, 1.0))), fails
+
+
+def _estimate(fit: Fit, level: float, warnings: np.ndarray | int) -> Estimate:
+    return normal_estimate(fit.estimate, fit.se, fit.n, fit.warnings | warnings, level, fit.df)

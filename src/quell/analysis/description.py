@@ -1,0 +1,509 @@
+"""What a record shows before anything is claimed: the flow of people, Table 1, courses, pairs and event curves.
+
+Figures and pages draw these frames and compute nothing themselves. Every frame is long: one row per arm and item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from scipy import special
+
+from quell import units
+from quell.analysis import survival
+from quell.promises import Endpoint, Estimand
+from quell.protocol import Protocol
+from quell.study import Columns, Study
+
+TOTAL = "total"
+NO_REASON = "reason not recorded"
+SKEWED = 1.0  # above this skewness a mean describes nobody, and the median is shown
+
+
+class Exit(NamedTuple):
+    """Why some people left between two boxes of the flow, and how many."""
+
+    reason: str
+    n: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Box:
+    """One box of the flow: who is here, of which earlier box, and why the others of that box are not."""
+
+    name: str
+    n: int
+    of: str = ""
+    exits: tuple[Exit, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flow:
+    """The CONSORT flow: the boxes before randomisation, then those of each arm.
+
+    In every box, n + the exits = n of the box named by ``of``; the arms' first boxes add up to ``randomised``.
+    """
+
+    before: tuple[Box, ...]
+    arms: dict[str, tuple[Box, ...]]
+
+    def frame(self) -> pl.DataFrame:
+        """The flow as rows: arm (empty before randomisation), box, n, and each exit's reason and count."""
+        rows = []
+        for arm, boxes in (("", self.before), *self.arms.items()):
+            for box in boxes:
+                rows.append({"arm": arm, "box": box.name, "of": box.of, "n": box.n, "reason": "", "left": None})
+                rows += [
+                    {"arm": arm, "box": box.name, "of": box.of, "n": box.n, "reason": one.reason, "left": one.n}
+                    for one in box.exits
+                ]
+        return pl.DataFrame(rows, schema={"arm": pl.String, "box": pl.String, "of": pl.String} | _COUNTS)
+
+
+_COUNTS = {"n": pl.Int64, "reason": pl.String, "left": pl.Int64}
+
+
+# -- the flow of people ---------------------------------------------------------------------------------------------
+def flow(study: Study, protocol: Protocol) -> Flow:
+    """The way of everybody through the trial, counted from the milestones and readings (CONSORT 2025, doi:10.1136/bmj-2024-081123).
+
+    >>> from quell.protocol import Protocol
+    >>> record = pl.DataFrame({"subject": ["1", "2", "3"], "site": "A", "arm": ["aldesleukin", "placebo", None]})
+    >>> found = flow(Study(protocol="ivory", tables={"subjects": record}), Protocol.load("ivory"))
+    >>> [(box.name, box.n) for box in found.before]
+    [('screened', 3), ('randomised', 2)]
+    """
+    people = study["subjects"]["subject"].to_list()
+    road = _Road(study)
+    randomised = set(study.randomised["subject"])
+    before = [Box(name="screened", n=len(people))]
+    here, name = list(people), "screened"
+    if "eligible" in road.names:
+        eligible = [one for one in here if one in randomised or road.reached(one, "eligible")]
+        before.append(_box("eligible", name, here, eligible, lambda one: road.reason(one, "eligible")))
+        here, name = eligible, "eligible"
+    chosen = [one for one in here if one in randomised]
+    before.append(_box("randomised", name, here, chosen, lambda one: road.reason(one, "randomised")))
+    if len(before) == 2 and before[0].n == before[1].n:
+        before = [Box(name="randomised", n=before[1].n)]
+    return Flow(before=tuple(before), arms=_arms(study, protocol, road))
+
+
+class _Road:
+    """Who reached which milestone, and the reason of who did not."""
+
+    def __init__(self, study: Study) -> None:
+        table = study["milestones"]
+        self.names = set(table["milestone"])
+        rows = table.select("subject", "milestone", "reached", "reason").iter_rows()
+        self._rows = {(subject, milestone): (bool(reached), reason) for subject, milestone, reached, reason in rows}
+
+    def reached(self, subject: str, milestone: str) -> bool:
+        return self._rows.get((subject, milestone), (False, ""))[0]
+
+    def reason(self, subject: str, *milestones: str) -> str:
+        """The first reason given at these milestones."""
+        for milestone in milestones:
+            reached, reason = self._rows.get((subject, milestone), (True, ""))
+            if not reached and reason:
+                return str(reason)
+        return NO_REASON
+
+
+def _box(name: str, of: str, parents: Sequence[str], members: Sequence[str], why: Any) -> Box:
+    inside = set(members)
+    counts: dict[str, int] = {}
+    for one in parents:
+        if one not in inside:
+            reason = why(one)
+            counts[reason] = counts.get(reason, 0) + 1
+    exits = tuple(Exit(reason, n) for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return Box(name=name, n=len(members), of=of, exits=exits)
+
+
+def _arms(study: Study, protocol: Protocol, road: _Road) -> dict[str, tuple[Box, ...]]:
+    columns = study.columns(protocol)
+    subjects = study.randomised["subject"].to_list()
+    estimand = protocol.estimand(protocol.primary.estimand)
+    included, without = _analysed(columns, protocol, estimand)
+    found = {}
+    for index, arm in enumerate(columns.arms):
+        members = [one for one, code in zip(subjects, columns.arm, strict=True) if code == index]
+        at = {one: place for place, one in enumerate(subjects)}
+        boxes = [Box(name="randomised", n=len(members))]
+        here = {"randomised": members}
+        for step in ("treated", "completed treatment", "followed up"):
+            if step in road.names and (step != "followed up" or protocol.follow_up):
+                of = _parent(step, protocol, here)
+                stay = [one for one in here[of] if road.reached(one, step)]
+                boxes.append(_box(step, of, here[of], stay, lambda one, step=step: road.reason(one, step)))
+                here[step] = stay
+        of = estimand.population if estimand.population in here else "randomised"
+        stay = [one for one in here[of] if included[at[one]]]
+
+        def why(one: str) -> str:
+            return road.reason(one, *_STEPS) if road.reason(one, *_STEPS) != NO_REASON else without[at[one]]
+
+        boxes.append(_box("analysed for the primary question", of, here[of], stay, why))
+        found[arm] = tuple(boxes)
+    return found
+
+
+_STEPS = ("treated", "completed treatment", "followed up")
+
+
+def _parent(step: str, protocol: Protocol, here: dict[str, list[str]]) -> str:
+    if step == "followed up" and protocol.follow_up and protocol.follow_up.of == "all randomised":
+        return "randomised"
+    return list(here)[-1]
+
+
+def _analysed(columns: Columns, protocol: Protocol, estimand: Estimand) -> tuple[np.ndarray, list[str]]:
+    """Who can be in the primary analysis, and for everybody else what is missing."""
+    endpoint = protocol.endpoint(estimand.endpoint)
+    inside = columns.sets.get(estimand.population, np.ones(columns.arm.shape, dtype=bool))
+    outcome, word = _outcome(columns, endpoint)
+    needs = [(inside, f"not in the set '{estimand.population}'"), (outcome, word)]
+    if "baseline" in protocol.primary.adjust and not endpoint.timed:
+        known = np.isfinite(baseline(columns, protocol, endpoint.quantity, endpoint.location))
+        needs.append((known, f"no baseline {endpoint.quantity}"))
+    included = np.all([need for need, _ in needs], axis=0)
+    words = [next((why for need, why in needs if not need[at]), "") for at in range(len(included))]
+    return included, words
+
+
+def _outcome(columns: Columns, endpoint: Endpoint) -> tuple[np.ndarray, str]:
+    if endpoint.timed:
+        ends = [columns.followed[kind] for kind in (*endpoint.components, "") if kind in columns.followed]
+        known = np.any([np.isfinite(end) for end in ends], axis=0) if ends else np.zeros(columns.arm.shape, dtype=bool)
+        return known, "not followed"
+    visits = endpoint.visits or (endpoint.visit,)
+    arrays = [columns.readings.get((endpoint.quantity, endpoint.location, visit)) for visit in visits]
+    known = [np.isfinite(array) for array in arrays if array is not None]
+    word = f"no {endpoint.quantity} at {visits[-1]}"
+    return (np.any(known, axis=0) if known else np.zeros(columns.arm.shape, dtype=bool)), word
+
+
+# -- baseline -----------------------------------------------------------------------------------------------------
+def baseline(columns: Columns, protocol: Protocol, quantity: str, location: str = "") -> np.ndarray:
+    """Each person's last reading at or before the baseline visit; NaN where there is none. Shape (subjects,)."""
+    found = np.full(columns.arm.shape, np.nan)
+    for visit in protocol.visits:
+        values = columns.readings.get((quantity, location, visit.name))
+        if values is not None and visit.day <= protocol.baseline.day and visit.kind in ("screening", "baseline"):
+            found = np.where(np.isfinite(values), values, found)
+    return found
+
+
+def quantities(study: Study) -> dict[tuple[str, str], str]:
+    """Every (quantity, location) that was read, in order of appearance, with its unit."""
+    rows = study["readings"].select("quantity", pl.col("location").fill_null(""), pl.col("unit").fill_null(""))
+    found: dict[tuple[str, str], str] = {}
+    for quantity, location, unit in rows.unique(maintain_order=True).iter_rows():
+        found.setdefault((quantity, location), "" if unit == "1" else unit)
+    return found
+
+
+_TABLE_ONE = {
+    "variable": pl.String,
+    "level": pl.String,
+    "unit": pl.String,
+    "kind": pl.String,
+    "arm": pl.String,
+    "n": pl.Int64,
+    "missing": pl.Int64,
+    "mean": pl.Float64,
+    "sd": pl.Float64,
+    "median": pl.Float64,
+    "lower_quartile": pl.Float64,
+    "upper_quartile": pl.Float64,
+    "count": pl.Int64,
+    "percent": pl.Float64,
+}
+
+
+def table_one(study: Study, protocol: Protocol) -> pl.DataFrame:
+    """Who was randomised: one row per variable, level and arm (and total), with no p-values (CONSORT item 20).
+
+    ``kind`` says how to show it: "mean (SD)", "median (IQR)" where the skewness exceeds 1, or "n (%)" of those known.
+    """
+    people = study.randomised
+    columns = study.columns(protocol)
+    groups = [(arm, columns.arm == index) for index, arm in enumerate(columns.arms)]
+    groups.append((TOTAL, np.ones(columns.arm.shape, dtype=bool)))
+    rows: list[dict[str, object]] = []
+    for name in people.columns:
+        if name not in ("subject", "arm", "enrolled"):
+            rows += _described(name, "", people[name], groups)
+    for (quantity, location), unit in quantities(study).items():
+        values = baseline(columns, protocol, quantity, location)
+        if quantity not in people.columns and np.isfinite(values).any():
+            name = f"{quantity}, {location}" if location else quantity
+            rows += _numbers(name, unit, values, groups)
+    return pl.DataFrame(rows, schema=_TABLE_ONE)
+
+
+def _described(
+    name: str, unit: str, column: pl.Series, groups: list[tuple[str, np.ndarray]]
+) -> list[dict[str, object]]:
+    if column.dtype.is_numeric():
+        return _numbers(name, unit, column.cast(pl.Float64).fill_null(np.nan).to_numpy(), groups)
+    if column.dtype == pl.Boolean:
+        return _levels(name, column.cast(pl.Int8).cast(pl.String), ["1"], groups)
+    words = column.cast(pl.String)
+    return _levels(name, words, sorted(words.drop_nulls().unique().to_list()), groups)
+
+
+def _numbers(name: str, unit: str, values: np.ndarray, groups: list[tuple[str, np.ndarray]]) -> list[dict[str, object]]:
+    kind = "median (IQR)" if abs(skewness(values)) > SKEWED else "mean (SD)"
+    rows = []
+    for arm, members in groups:
+        known = values[members & np.isfinite(values)]
+        low, middle, high = np.percentile(known, [25, 50, 75]) if len(known) else (None, None, None)
+        rows.append(
+            {"variable": name, "level": "", "unit": unit, "kind": kind, "arm": arm, "n": len(known)}
+            | {"missing": int(members.sum()) - len(known), "mean": float(known.mean()) if len(known) else None}
+            | {"sd": float(known.std(ddof=1)) if len(known) > 1 else None, "median": middle}
+            | {"lower_quartile": low, "upper_quartile": high}
+        )
+    return rows
+
+
+def _levels(
+    name: str, words: pl.Series, levels: list[str], groups: list[tuple[str, np.ndarray]]
+) -> list[dict[str, object]]:
+    known, rows = words.is_not_null().to_numpy(), []
+    for level in levels:
+        same = (words == level).fill_null(False).to_numpy()
+        for arm, members in groups:
+            n, count = int((known & members).sum()), int((same & members).sum())
+            rows.append(
+                {"variable": name, "level": "" if levels == ["1"] else level, "unit": "", "kind": "n (%)", "arm": arm}
+                | {"n": n, "missing": int(members.sum()) - n, "count": count, "percent": 100 * count / n if n else None}
+            )
+    return rows
+
+
+def skewness(values: np.ndarray) -> float:
+    """Moment skewness, mean((x − x̄)³) / mean((x − x̄)²)^1.5, of what is known; 0 where nothing varies.
+
+    >>> round(skewness(np.array([1.0, 1.0, 1.0, 5.0])), 3)
+    1.155
+    """
+    known = values[np.isfinite(values)]
+    spread = known.var() if len(known) else 0.0
+    return float(((known - known.mean()) ** 3).mean() / spread**1.5) if spread > 1e-24 else 0.0
+
+
+# -- over time ------------------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Course:
+    """One quantity over the planned visits, by arm: median with quartiles, and each reading at its actual day."""
+
+    quantity: str
+    location: str
+    unit: str
+    summary: pl.DataFrame  # arm, visit, day, n, median, lower_quartile, upper_quartile
+    points: pl.DataFrame  # subject, arm, visit, day, value
+
+
+def courses(study: Study, protocol: Protocol, visits: int = 3) -> tuple[Course, ...]:
+    """Every quantity read at this many planned visits or more, by arm; quartiles by linear interpolation."""
+    planned = pl.DataFrame(
+        {"visit": [one.name for one in protocol.visits], "planned": [one.day for one in protocol.visits]}
+    )
+    arms = study.randomised.select("subject", "arm")
+    rows = (
+        study["readings"]
+        .drop_nulls("value")
+        .filter(pl.col("value").is_finite())
+        .with_columns(pl.col("location").fill_null(""))
+        .join(planned, on="visit", how="inner", maintain_order="left")
+        .join(arms, on="subject", how="inner", maintain_order="left")
+    )
+    found = []
+    for (quantity, location), unit in quantities(study).items():
+        mine = rows.filter((pl.col("quantity") == quantity) & (pl.col("location") == location))
+        if mine["visit"].n_unique() >= visits:
+            summary = _quartiles(mine, [arm.name for arm in protocol.arms])
+            points = mine.select("subject", "arm", "visit", pl.col("day").fill_null(pl.col("planned")), "value")
+            found.append(Course(quantity=quantity, location=location, unit=unit, summary=summary, points=points))
+    return tuple(found)
+
+
+def _quartiles(rows: pl.DataFrame, arms: list[str]) -> pl.DataFrame:
+    def at(share: float) -> pl.Expr:
+        return pl.col("value").quantile(share, "linear")
+
+    grouped = rows.group_by("arm", "visit", day=pl.col("planned")).agg(
+        n=pl.len(), median=at(0.5), lower_quartile=at(0.25), upper_quartile=at(0.75)
+    )
+    order = pl.col("arm").replace_strict({arm: index for index, arm in enumerate(arms)}, return_dtype=pl.Int64)
+    return grouped.sort(order, "day", "visit")
+
+
+# -- before and after -------------------------------------------------------------------------------------------------
+def last_visit(columns: Columns, protocol: Protocol, quantity: str, location: str = "") -> str | None:
+    """The last planned visit after baseline at which a quantity was read."""
+    for visit in reversed(protocol.visits):
+        values = columns.readings.get((quantity, location, visit.name))
+        if visit.day > protocol.baseline.day and values is not None and np.isfinite(values).any():
+            return visit.name
+    return None
+
+
+def paired(study: Study, protocol: Protocol, quantity: str, location: str = "", visit: str = "") -> pl.DataFrame:
+    """Each person's baseline and follow-up of one quantity: subject, arm, baseline, follow_up, change; both known."""
+    columns = study.columns(protocol)
+    start = baseline(columns, protocol, quantity, location)
+    visit = visit or last_visit(columns, protocol, quantity, location) or ""
+    end = columns.readings.get((quantity, location, visit), np.full(columns.arm.shape, np.nan))
+    both = np.isfinite(start) & np.isfinite(end)
+    return pl.DataFrame(
+        {
+            "subject": study.randomised["subject"].to_numpy()[both],
+            "arm": [columns.arms[code] for code in columns.arm[both]],
+            "baseline": start[both],
+            "follow_up": end[both],
+            "change": (end - start)[both],
+        },
+        schema={
+            "subject": pl.String,
+            "arm": pl.String,
+            "baseline": pl.Float64,
+            "follow_up": pl.Float64,
+            "change": pl.Float64,
+        },
+    )
+
+
+def paired_means(pairs: pl.DataFrame, arms: Iterable[str], level: float = 0.95) -> pl.DataFrame:
+    """By arm and moment: n, mean and its Student-t interval (NaN limits where n < 2)."""
+    rows = []
+    for arm in arms:
+        mine = pairs.filter(pl.col("arm") == arm)
+        for moment in ("baseline", "follow_up", "change"):
+            mean, lower, upper = _mean_interval(mine[moment].to_numpy(), level)
+            rows.append({"arm": arm, "moment": moment, "n": mine.height, "mean": mean, "lower": lower, "upper": upper})
+    return pl.DataFrame(rows)
+
+
+def _mean_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
+    n = len(values)
+    mean = float(values.mean()) if n else math.nan
+    half = float(special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return mean, mean - half, mean + half
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VersusBaseline:
+    """Change against baseline, with the line that the control arm alone predicts."""
+
+    points: pl.DataFrame  # subject, arm, baseline, change
+    line: pl.DataFrame  # baseline, expected, lower, upper (empty where the control arm has fewer than 3 pairs)
+    slope: float
+    intercept: float
+
+
+def versus_baseline(pairs: pl.DataFrame, control: str, level: float = 0.95) -> VersusBaseline:
+    """Change on baseline by least squares in the control arm: change = intercept + slope · baseline.
+
+    High first readings fall and low ones rise with no drug at all (Bland and Altman 1994, doi:10.1136/bmj.308.6942.1499),
+    so an effect is the distance from this line and not from zero. The limits are those of the fitted mean.
+    """
+    points = pairs.select("subject", "arm", "baseline", "change")
+    mine = pairs.filter(pl.col("arm") == control)
+    x, y = mine["baseline"].to_numpy(), mine["change"].to_numpy()
+    spread = float(((x - x.mean()) ** 2).sum()) if len(x) else 0.0
+    if len(x) < 3 or spread <= 0:
+        empty = pl.DataFrame(schema=dict.fromkeys(("baseline", "expected", "lower", "upper"), pl.Float64))
+        return VersusBaseline(points=points, line=empty, slope=math.nan, intercept=math.nan)
+    slope = float(((x - x.mean()) * y).sum() / spread)
+    intercept = float(y.mean() - slope * x.mean())
+    left = y - intercept - slope * x
+    grid = np.linspace(pairs["baseline"].min(), pairs["baseline"].max(), 25)  # type: ignore[arg-type]
+    se = np.sqrt((left**2).sum() / (len(x) - 2) * (1 / len(x) + (grid - x.mean()) ** 2 / spread))
+    expected, half = intercept + slope * grid, special.stdtrit(len(x) - 2, (1 + level) / 2) * se
+    line = pl.DataFrame({"baseline": grid, "expected": expected, "lower": expected - half, "upper": expected + half})
+    return VersusBaseline(points=points, line=line, slope=slope, intercept=intercept)
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Incidence:
+    """Cumulative incidence of one endpoint in one arm, with its table at risk."""
+
+    arm: str
+    n: int
+    events: int
+    curve: pl.DataFrame  # day, incidence, lower, upper, at_risk, events, censored
+    table: pl.DataFrame  # day, at_risk, cumulative_events
+
+    @property
+    def reliable_until(self) -> float:
+        """The last day on which at least a tenth of the people are still at risk."""
+        enough = self.curve.filter(pl.col("at_risk") >= 0.1 * self.n)["day"]
+        return float(enough[-1]) if len(enough) else 0.0
+
+
+def incidence(
+    columns: Columns, endpoint: Endpoint, arm: str, *, population: str = "randomised", days: Sequence[float] = ()
+) -> Incidence:
+    """One minus Kaplan-Meier survival (log-log interval) from day 1, and who is at risk on the given days.
+
+    Deaths that the endpoint does not count are censored, so the curve is of a world in which they did not happen.
+    Raises StudyError where nobody's follow-up is recorded.
+    """
+    time, happened = columns.first(endpoint.components)
+    members = columns.sets.get(population, np.ones(columns.arm.shape, dtype=bool))
+    mine = members & (columns.arm == columns.arms.index(arm)) & np.isfinite(time) & (time > 0)
+    time, happened = time[mine], happened[mine]
+    if not len(time):
+        empty = {name: [] for name in ("day", "incidence", "lower", "upper", "at_risk", "events", "censored")}
+        return Incidence(arm=arm, n=0, events=0, curve=pl.DataFrame(empty), table=_at_risk(time, happened, days))
+    curve = survival.kaplan_meier(time, happened, interval="log-log")
+    frame = pl.DataFrame(
+        {
+            "day": curve.times,
+            "incidence": 1 - curve.survival,
+            "lower": 1 - curve.upper,
+            "upper": 1 - curve.lower,
+            "at_risk": curve.at_risk,
+            "events": curve.events,
+            "censored": curve.censored,
+        }
+    )
+    table = _at_risk(time, happened, days)
+    return Incidence(
+        arm=arm, n=len(time), events=int(happened.sum()), curve=frame.filter(pl.col("at_risk") > 0), table=table
+    )
+
+
+def _at_risk(time: np.ndarray, happened: np.ndarray, days: Sequence[float]) -> pl.DataFrame:
+    rows = [(float(day), int((time >= day).sum()), int((happened & (time <= day)).sum())) for day in days]
+    return pl.DataFrame(
+        rows, schema={"day": pl.Float64, "at_risk": pl.Int64, "cumulative_events": pl.Int64}, orient="row"
+    )
+
+
+def axis_days(protocol: Protocol, columns: Columns) -> tuple[float, ...]:
+    """Round days for the axis of follow-up, from 0: in years, months or weeks, whichever gives four to eight."""
+    ends = [end[np.isfinite(end)].max() for end in columns.followed.values() if np.isfinite(end).any()]
+    last = max(ends, default=float(protocol.last_visit_day))
+    for step in (
+        7,
+        14,
+        28,
+        units.DAYS_PER_YEAR / 12,
+        units.DAYS_PER_YEAR / 4,
+        units.DAYS_PER_YEAR / 2,
+        units.DAYS_PER_YEAR,
+    ):
+        if last / step <= 7:
+            break
+    return tuple(step * index for index in range(math.floor(last / step + 1e-9) + 1))

@@ -1,0 +1,190 @@
+"""Plausible people: covariates with their correlations, each person's own biology, and the fate they carry."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from importlib import resources
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from quell import keys
+from quell.body import risk
+from quell.body.parameters import Parameters, Scalar, spreads
+
+INFARCT_TYPES = ("unstable angina", "NSTEMI", "STEMI")
+SMOKING = ("never", "current", "previous")
+ETHNICITIES = ("white", "Asian", "mixed", "other")
+
+# name: (label, unit, kind); kind is number, yes (0 or 1), or the labels of the codes 0, 1, 2 ...
+COVARIATES: dict[str, tuple[str, str, str | tuple[str, ...]]] = {
+    "age": ("age", "years", "number"),
+    "female": ("female", "", "yes"),
+    "bmi": ("body mass index", "kg/m2", "number"),
+    "ethnicity": ("ethnicity", "", ETHNICITIES),
+    "infarct_type": ("index event", "", INFARCT_TYPES),
+    "days_since_infarction": ("days from index event to study day 1", "days", "number"),
+    "ldl": ("LDL cholesterol", "mmol/L", "number"),
+    "troponin": ("high-sensitivity troponin I", "ng/L", "number"),
+    "grace": ("GRACE score", "", "number"),
+    "hypertension": ("hypertension", "", "yes"),
+    "hypercholesterolaemia": ("hypercholesterolaemia", "", "yes"),
+    "previous_angioplasty": ("previous angioplasty", "", "yes"),
+    "previous_infarction": ("previous infarction", "", "yes"),
+    "previous_stroke": ("previous stroke", "", "yes"),
+    "diabetes": ("diabetes", "", "yes"),
+    "smoker": ("smoking", "", SMOKING),
+    "statin": ("statin", "", "yes"),
+    "beta_blocker": ("beta-blocker", "", "yes"),
+    "renin_angiotensin_inhibitor": ("renin-angiotensin inhibitor", "", "yes"),
+    "angioplasty_for_index": ("angioplasty for the index event", "", "yes"),
+    "body_surface_area": ("body surface area", "m2", "number"),
+}
+
+LABELS = {name: label for name, (label, _, _) in COVARIATES.items()}
+
+
+class Patient(NamedTuple):
+    """One person: covariates, own biology (a factor for each constant in which people differ), and thresholds of fate."""
+
+    age: Scalar
+    female: Scalar
+    bmi: Scalar
+    ethnicity: Scalar
+    infarct_type: Scalar
+    days_since_infarction: Scalar
+    ldl: Scalar
+    troponin: Scalar
+    grace: Scalar
+    hypertension: Scalar
+    hypercholesterolaemia: Scalar
+    previous_angioplasty: Scalar
+    previous_infarction: Scalar
+    previous_stroke: Scalar
+    diabetes: Scalar
+    smoker: Scalar
+    statin: Scalar
+    beta_blocker: Scalar
+    renin_angiotensin_inhibitor: Scalar
+    angioplasty_for_index: Scalar
+    body_surface_area: Scalar
+    own: dict[str, Scalar]
+    thresholds: risk.Causes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Covariate:
+    """The distribution of one covariate, with its source."""
+
+    name: str
+    kind: str  # yes, choice, normal, lognormal, uniform
+    values: tuple[float, ...]
+    source: str
+    status: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Population:
+    """A description of who the patients are."""
+
+    name: str
+    title: str
+    covariates: tuple[Covariate, ...]
+    correlations: tuple[tuple[str, str, float, str], ...]
+
+
+def _read() -> dict[str, Population]:
+    text = resources.files("quell.body").joinpath("populations.toml").read_text(encoding="utf-8")
+    return {name: _population(name, row) for name, row in tomllib.loads(text).items()}
+
+
+def _population(name: str, row: dict) -> Population:
+    covariates = tuple(
+        Covariate(name=one, kind=d["kind"], values=tuple(d["values"]), source=d["source"], status=d["status"])
+        for one, d in row["covariates"].items()
+    )
+    pairs = tuple((a, b, float(r), why) for a, b, r, why in row["correlations"])
+    return Population(name=name, title=row["title"], covariates=covariates, correlations=pairs)
+
+
+POPULATIONS: dict[str, Population] = _read()
+
+
+def draw(key: keys.Key, parameters: Parameters, population: Population) -> Patient:
+    """One patient of a population; vmap over keys for many.
+
+    Normal scores are drawn by name, correlated through a Gaussian copula, and turned into values; thresholds of fate
+    are unit exponentials. ``parameters`` is not read yet: a patient's own biology is a factor on whatever it holds.
+
+    >>> patient = draw(keys.at(1, "subject", 0), None, POPULATIONS["ivory"])
+    >>> 0 < float(patient.body_surface_area) < 4
+    True
+    """
+    scores = _scores(key, population)
+    values = {one.name: _value(one, scores[one.name]) for one in population.covariates}
+    area = _body_surface_area(values.pop("height"), values["female"], values["bmi"])
+    own = {name: jnp.exp(spread * scores[name]) for name, spread in spreads().items()}
+    return Patient(**values, body_surface_area=area, own=own, thresholds=_thresholds(key))
+
+
+def _scores(key: keys.Key, population: Population) -> dict[str, Scalar]:
+    names = [one.name for one in population.covariates] + list(spreads())
+    numbers = jnp.array([keys.number(name) for name in names], dtype=jnp.uint32)
+    z = jax.vmap(lambda name: jax.random.normal(keys.at(key, name)))(numbers)
+    scores = {name: z[i] for i, name in enumerate(names)}
+    joined, root = _copula(population)
+    together = {
+        name: sum(root[i, j] * scores[joined[j]] for j in range(i + 1)) for i, name in enumerate(joined)
+    }
+    return scores | together
+
+
+@functools.cache
+def _copula(population: Population) -> tuple[list[str], np.ndarray]:
+    """The names that are correlated, and the Cholesky root of their correlations."""
+    joined = list(dict.fromkeys(name for a, b, _, _ in population.correlations for name in (a, b)))
+    matrix = np.eye(len(joined))
+    for a, b, r, _ in population.correlations:
+        matrix[joined.index(a), joined.index(b)] = matrix[joined.index(b), joined.index(a)] = r
+    if np.linalg.eigvalsh(matrix).min() <= 0:
+        raise ValueError(f"the correlations of population '{population.name}' contradict each other. Weaken some.")
+    return joined, np.linalg.cholesky(matrix)
+
+
+def _value(one: Covariate, z: Scalar) -> Scalar:
+    if one.kind == "normal":
+        return one.values[0] + one.values[1] * z
+    if one.kind == "lognormal":
+        return one.values[0] * jnp.exp(one.values[1] * z)
+    share = jax.scipy.special.ndtr(z)
+    if one.kind == "uniform":
+        return one.values[0] + (one.values[1] - one.values[0]) * share
+    if one.kind == "yes":
+        return jnp.where(share < one.values[0], 1.0, 0.0)
+    if one.kind == "choice":
+        edges = np.cumsum(one.values)[:-1]
+        return sum(jnp.where(share >= edge, 1.0, 0.0) for edge in edges)
+    raise ValueError(f"'{one.kind}' of covariate '{one.name}' is no distribution. Write yes, choice, normal, lognormal or uniform.")
+
+
+SHORTER = 0.926  # women's height relative to men's (UK adults, recalled)
+MOSTELLER = 60.0  # body surface = sqrt(height cm * weight kg) / 60 (Mosteller 1987)
+CM_PER_M = 100.0
+
+
+def _body_surface_area(height: Scalar, female: Scalar, bmi: Scalar) -> Scalar:
+    tall = height * jnp.where(female > 0, SHORTER, 1.0)
+    weight = bmi * (tall / CM_PER_M) ** 2
+    return jnp.sqrt(tall * weight) / MOSTELLER
+
+
+def _thresholds(key: keys.Key) -> risk.Causes:
+    here = keys.at(key, "thresholds")
+    drawn = {name: jax.random.exponential(keys.at(here, name)) for name in risk.Causes._fields if name != "infarction"}
+    turns = jnp.arange(risk.SUCCESSIVE)
+    infarction = jax.vmap(lambda turn: jax.random.exponential(keys.at(here, "infarction", turn)))(turns)
+    return risk.Causes(infarction=infarction, **drawn)

@@ -1,0 +1,1 @@
+"""What can be seen: instruments that read a body, with their published error."""

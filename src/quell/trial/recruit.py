@@ -1,0 +1,178 @@
+"""Recruiting: candidates come one by one, are screened, and the eligible are enrolled until the trial is full."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from quell import allocation, blocks, keys
+from quell.body import course, parameters, population
+from quell.measure import assay
+from quell.protocol import Protocol
+from quell.sentences import near
+from quell.trial.plan import before_treatment, possible_days
+from quell.trial.world import TrialError, World
+from quell.units import DAYS_PER_YEAR
+
+# Screened values that criteria may name, besides the covariates of the population.
+SCREENED = ("hsCRP",)
+
+
+class Candidate(NamedTuple):
+    """One screened person: the body, the day of screening, what was read, and which criterion was failed first."""
+
+    patient: Any
+    screening_day: jax.Array
+    hscrp: jax.Array
+    failed: jax.Array  # index of the first criterion not met; -1 for the eligible
+
+
+class Enrolled(NamedTuple):
+    """Those enrolled into each trial, in order; arrays of shape (trials, people)."""
+
+    candidate: np.ndarray  # number of the candidate: the address of everything random about the person
+    patient: Any
+    screening_day: np.ndarray
+    hscrp: np.ndarray
+    site: np.ndarray
+    arm: np.ndarray
+    day: np.ndarray  # calendar day of study day 1, from the start of recruitment
+    screened: np.ndarray  # (trials,) candidates screened until the trial was full
+    failed: np.ndarray  # (trials, candidates) the first criterion failed; -1 eligible, for those screened
+
+
+@functools.cache
+def _screening(protocol: Protocol) -> Any:
+    """The compiled program that draws and screens candidates, vectorised over (key, parameters)."""
+    people = population.POPULATIONS[protocol.population.people]
+    days = possible_days(protocol.screening) if before_treatment(protocol.screening) else range(0, 1)
+
+    def screen(key: keys.Key, p: parameters.Parameters) -> Candidate:
+        patient = population.draw(keys.at(key, "biology"), p, people)
+        earliest = jnp.maximum(days.start, 1 - jnp.floor(patient.days_since_infarction))
+        chance = jax.random.uniform(keys.at(key, "screening day"))
+        day = jnp.minimum(jnp.floor(earliest + chance * (days.stop - earliest)), days.stop - 1)
+        seen = course.observe(course.start(patient, p, day), patient, p)
+        hscrp = assay.simulate(_assay("hsCRP"), seen.crp, key=keys.at(key, "reading", "hsCRP", "screening"))
+        return Candidate(patient, day, hscrp, _first_failed(protocol, patient, hscrp))
+
+    return jax.jit(jax.vmap(screen))
+
+
+def _assay(name: str) -> assay.Assay:
+    return next(one for one in assay.assays() if one.name == name)
+
+
+def _first_failed(protocol: Protocol, patient: Any, hscrp: jax.Array) -> jax.Array:
+    """The index of the first criterion that a candidate does not meet; -1 if there is none."""
+    failed = jnp.array(-1)
+    for index, criterion in reversed(list(enumerate(protocol.population.eligibility))):
+        value = hscrp if criterion.quantity == "hsCRP" else _covariate(patient, criterion.quantity)
+        if criterion.limit.dimension == "time":  # ages are held in years, written rules in days
+            value = value * DAYS_PER_YEAR
+        failed = jnp.where(criterion.limit.allows(value), failed, index)
+    return failed
+
+
+def _covariate(patient: Any, name: str) -> jax.Array:
+    field = {shown.lower(): field for field, (shown, *_) in population.COVARIATES.items()} | {
+        field: field for field in population.COVARIATES
+    }
+    found = field.get(name.lower())
+    if found is None:
+        raise TrialError(
+            f"eligibility names '{name}', which no virtual person has. {near(name, [*SCREENED, *population.COVARIATES])}"
+        )
+    return getattr(patient, found)
+
+
+def candidates(protocol: Protocol, p: parameters.Parameters, number: int, *, key: keys.Key) -> Candidate:
+    """Candidates 0 to ``number`` of each trial, screened; arrays of shape (trials, number).
+
+    ``key`` holds one key per trial; ``p`` one set of parameters, each of shape (trials,).
+    """
+    trials = blocks.count(key)
+    address = jax.vmap(lambda k: jax.vmap(lambda i: keys.at(k, "subject", i))(jnp.arange(number)))(key).ravel()
+    spread = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), number), p)
+    flat = blocks.over(_screening(protocol), address, spread)
+    return jax.tree.map(lambda leaf: leaf.reshape(trials, number, *leaf.shape[1:]), flat)
+
+
+def enrol(protocol: Protocol, p: parameters.Parameters, number: int, *, key: keys.Key) -> Enrolled:
+    """Screen until ``number`` are enrolled in every trial; assign sites, days and arms.
+
+    Raises TrialError where hardly anybody is eligible.
+    """
+    pool = 2 * number + 16
+    while True:
+        found = candidates(protocol, p, pool, key=key)
+        eligible = found.failed < 0
+        if (eligible.sum(axis=1) >= number).all():
+            break
+        if pool > 200 * number + 10_000:
+            share = float(eligible.mean())
+            raise TrialError(
+                f"only {share:.1%} of those screened are eligible, too few to enrol {number}. Widen population.eligibility."
+            )
+        pool *= 2
+    order = np.argsort(~eligible, axis=1, kind="stable")[:, :number]
+    chosen = jax.tree.map(lambda leaf: _take(leaf, order), found)
+    site, gaps = _arrivals(protocol, order, key)
+    return Enrolled(
+        candidate=order,
+        patient=chosen.patient,
+        screening_day=chosen.screening_day,
+        hscrp=chosen.hscrp,
+        site=site,
+        arm=allocation.assign(protocol, _stratum(protocol, site), _strata(protocol), key=key),
+        day=np.floor(np.cumsum(gaps, axis=1)).astype(int),
+        screened=order[:, -1] + 1,
+        failed=found.failed,
+    )
+
+
+def _take(leaf: np.ndarray, order: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(leaf, order.reshape(*order.shape, *[1] * (leaf.ndim - 2)), axis=1)
+
+
+def _arrivals(protocol: Protocol, order: np.ndarray, key: keys.Key) -> tuple[np.ndarray, np.ndarray]:
+    """The site of each person, and the days between one enrolment and the next (exponential)."""
+    sites = len(protocol.population.sites)
+    mean_gap = DAYS_PER_YEAR / 12 / protocol.population.per_month
+
+    def one(k: keys.Key, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        here = keys.at(k, "subject", i)
+        return jax.random.randint(keys.at(here, "site"), (), 0, sites), mean_gap * jax.random.exponential(
+            keys.at(here, "arrival")
+        )
+
+    site, gaps = jax.jit(jax.vmap(jax.vmap(one, in_axes=(None, 0))))(key, jnp.asarray(order))
+    return np.asarray(site), np.asarray(gaps)
+
+
+def _strata(protocol: Protocol) -> int:
+    return len(protocol.population.sites) if "site" in protocol.allocation.strata else 1
+
+
+def _stratum(protocol: Protocol, site: np.ndarray) -> np.ndarray:
+    unknown = [name for name in protocol.allocation.strata if name != "site"]
+    if unknown:
+        raise TrialError(
+            f"allocation is stratified by '{unknown[0]}'; virtual trials can stratify by 'site'. Remove it, or allocate by site."
+        )
+    return site if "site" in protocol.allocation.strata else np.zeros_like(site)
+
+
+def parameters_of(world: World, *, key: keys.Key) -> parameters.Parameters:
+    """The parameters of each trial's world, each of shape (trials,): the same, or drawn anew for each trial."""
+    trials = blocks.count(key)
+    if not world.uncertain:
+        return jax.tree.map(lambda value: np.full(trials, float(value)), world.parameters)
+    drawn = jax.jit(jax.vmap(lambda k: parameters.draw(keys.at(k, "parameters"))))(key)
+    for what in world.removed:
+        drawn = parameters.without(drawn, what)
+    return jax.tree.map(np.asarray, drawn)
