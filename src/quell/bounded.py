@@ -22,6 +22,7 @@ LONGEST_LINE = 4_000_000  # bytes; the widest honest row is far shorter
 LONGEST_CELL = 65_536  # characters
 MOST_COLUMNS = 2_000
 MOST_ROWS = 50_000_000
+MOST_BLANK = 100_000
 MOST_CELLS = 400_000_000
 CHUNK = 1 << 20
 _BLOCK = 20_000
@@ -61,12 +62,15 @@ def size_of(path: pathlib.Path) -> int:
 
 def lines(pieces: Iterable[bytes], name: str, longest: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of UTF-8 text, each with its ending; raises FileError at the first that is too long or not text."""
-    rest, number = b"", 0
+    rest, number, blank = b"", 0, 0
     for at, piece in enumerate(pieces):
         if at == 0:
             piece = _marked(piece, name)
         rest += piece
         *whole, rest = rest.split(b"\n")
+        blank += whole.count(b"")
+        if blank > MOST_BLANK:
+            raise FileError(f"{name} has more than {MOST_BLANK:,} empty lines. Take them out.")
         for line in whole:
             number += 1
             yield _decoded(line + b"\n", name, number, longest)

@@ -21,7 +21,6 @@ from quell.analysis.claim import (
     two_sided,
 )
 from quell.analysis.partial_likelihood import (
-    DIVERGED,
     Likelihood,
     Sums,
     Ties,
@@ -156,9 +155,9 @@ def hazard_ratio(
     )
     code = np.broadcast_to(arm, (*sets.batch, sets.kept.shape[-1])).reshape(sets.kept.shape)
     members = [sets.kept & (code == one) for one in (control, active)]
-    trials = len(sets.kept)
-    at_risk = np.stack([sets.at_risk(who).reshape(trials, -1) for who in members], -1)
-    events = np.stack([sets.at_event(who).reshape(trials, -1) for who in members], -1)
+    trials, rungs = len(sets.kept), sets.times.shape[1] * sets.times.shape[2]
+    at_risk = np.stack([sets.at_risk(who).reshape(trials, rungs) for who in members], -1)
+    events = np.stack([sets.at_event(who).reshape(trials, rungs) for who in members], -1)
     contested = np.where((at_risk > 0).all(-1, keepdims=True), events, 0.0).sum(1)
     monotone = (contested > 0).sum(-1) == 1
     by_firth = monotone if method == "auto" else np.full(trials, method == "firth")
@@ -250,7 +249,7 @@ def _fit_subjects(sets: RiskSets, x: np.ndarray, ties: Ties, level: float, penal
     unit = np.where(flat, 1.0, spread)
     x = np.where(flat, 0.0, x / unit)
     trials = len(x)
-    events = sets.at_event(np.ones(1)).reshape(trials, -1)
+    events = sets.at_event(np.ones(1)).reshape(trials, sets.times.shape[1] * sets.times.shape[2])
     total = np.sum(np.where(sets.event[..., None], x, 0.0), 1)
     likelihood = Likelihood(events, total, lambda b, order: _sums_over_subjects(sets, x, b, order), ties, penalised)
     fit = _fit(likelihood, level)
@@ -271,15 +270,15 @@ def _fit_subjects(sets: RiskSets, x: np.ndarray, ties: Ties, level: float, penal
 
 def _sums_over_subjects(sets: RiskSets, x: np.ndarray, b: np.ndarray, order: int) -> Sums:
     """Sums of w, wx, wxx' (and wxxx), w = exp(x'b), by histogram over the ladder."""
-    trials, _, p = x.shape
+    (trials, _, p), rungs = x.shape, sets.times.shape[1] * sets.times.shape[2]
     risk = np.einsum("bnp,bp->bn", x, b)
     w = np.exp(np.clip(risk, -500, 500))
     at_risk, at_event = [], []
     for k in range(order + 1):
-        shape = (trials, -1, *(p,) * k)
+        shape = (trials, rungs, *(p,) * k)
         pieces = [w if not index else w * np.prod([x[..., i] for i in index], 0) for index in np.ndindex(*(p,) * k)]
-        at_risk.append(np.stack([sets.at_risk(one).reshape(trials, -1) for one in pieces], -1).reshape(shape))
-        at_event.append(np.stack([sets.at_event(one).reshape(trials, -1) for one in pieces], -1).reshape(shape))
+        at_risk.append(np.stack([sets.at_risk(one).reshape(trials, rungs) for one in pieces], -1).reshape(shape))
+        at_event.append(np.stack([sets.at_event(one).reshape(trials, rungs) for one in pieces], -1).reshape(shape))
     return Sums(tuple(at_risk), tuple(at_event))
 
 
@@ -314,7 +313,7 @@ def _fit(likelihood: Likelihood, level: float) -> CoxFit:
     estimable = free.any(-1)
     warnings = flag(~free.all(-1) & estimable, Caution.SINGULAR) | flag(~estimable, Caution.NOT_ESTIMABLE)
     warnings = warnings | flag(~converged & estimable, Caution.NOT_CONVERGED)
-    warnings = warnings | flag((np.abs(b) >= DIVERGED).any(-1), Caution.SEPARATION)
+    warnings = warnings | flag((np.abs(b) >= likelihood.bound).any(-1), Caution.SEPARATION)
     both = free[:, :, None] & free[:, None, :]
     return CoxFit(
         coefficients=np.where(free, b, np.nan),

@@ -69,7 +69,7 @@ _COUNTS = {"n": pl.Int64, "reason": pl.String, "left": pl.Int64}
 
 
 # -- the flow of people ---------------------------------------------------------------------------------------------
-def flow(study: Study, protocol: Protocol) -> Flow:
+def flow(study: Study, protocol: Protocol, columns: Columns | None = None) -> Flow:
     """The way of everybody through the trial, counted from the milestones and readings (CONSORT 2025, doi:10.1136/bmj-2024-081123).
 
     >>> from quell.protocol import Protocol
@@ -91,7 +91,7 @@ def flow(study: Study, protocol: Protocol) -> Flow:
     before.append(_box("randomised", name, here, chosen, lambda one: road.reason(one, "randomised")))
     if len(before) == 2 and before[0].n == before[1].n:
         before = [Box(name="randomised", n=before[1].n)]
-    return Flow(before=tuple(before), arms=_arms(study, protocol, road))
+    return Flow(before=tuple(before), arms=_arms(study, protocol, road, columns or study.columns(protocol)))
 
 
 class _Road:
@@ -126,8 +126,7 @@ def _box(name: str, of: str, parents: Sequence[str], members: Sequence[str], why
     return Box(name=name, n=len(members), of=of, exits=exits)
 
 
-def _arms(study: Study, protocol: Protocol, road: _Road) -> dict[str, tuple[Box, ...]]:
-    columns = study.columns(protocol)
+def _arms(study: Study, protocol: Protocol, road: _Road, columns: Columns) -> dict[str, tuple[Box, ...]]:
     subjects = study.randomised["subject"].to_list()
     estimand = protocol.estimand(protocol.primary.estimand)
     included, without = _analysed(columns, protocol, estimand)
@@ -227,13 +226,12 @@ _TABLE_ONE = {
 }
 
 
-def table_one(study: Study, protocol: Protocol) -> pl.DataFrame:
+def table_one(study: Study, protocol: Protocol, columns: Columns | None = None) -> pl.DataFrame:
     """Who was randomised: one row per variable, level and arm (and total), with no p-values (CONSORT item 20).
 
     ``kind`` says how to show it: "mean (SD)", "median (IQR)" where the skewness exceeds 1, or "n (%)" of those known.
     """
-    people = study.randomised
-    columns = study.columns(protocol)
+    people, columns = study.randomised, columns or study.columns(protocol)
     groups = [(arm, columns.arm == index) for index, arm in enumerate(columns.arms)]
     groups.append((TOTAL, np.ones(columns.arm.shape, dtype=bool)))
     rows: list[dict[str, object]] = []
@@ -357,9 +355,16 @@ def last_visit(columns: Columns, protocol: Protocol, quantity: str, location: st
     return None
 
 
-def paired(study: Study, protocol: Protocol, quantity: str, location: str = "", visit: str = "") -> pl.DataFrame:
+def paired(
+    study: Study,
+    protocol: Protocol,
+    quantity: str,
+    location: str = "",
+    visit: str = "",
+    columns: Columns | None = None,
+) -> pl.DataFrame:
     """Each person's baseline and follow-up of one quantity: subject, arm, baseline, follow_up, change; both known."""
-    columns = study.columns(protocol)
+    columns = columns or study.columns(protocol)
     start = baseline(columns, protocol, quantity, location)
     visit = visit or last_visit(columns, protocol, quantity, location) or ""
     end = columns.readings.get((quantity, location, visit), np.full(columns.arm.shape, np.nan))

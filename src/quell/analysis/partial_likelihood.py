@@ -21,8 +21,10 @@ Ties = Literal["efron", "breslow"]
 STEPS = 60
 HALVINGS = 12
 CONVERGED = 1e-9
-# A standardised log hazard ratio this large is on its way to infinity.
+NUDGE = 1e-4
+# A standardised log hazard ratio this large is on its way to infinity; with Firth's penalty it may yet have a peak.
 DIVERGED = 12.0
+DIVERGED_PENALISED = 60.0
 
 
 class Sums(NamedTuple):
@@ -40,6 +42,11 @@ class Likelihood(NamedTuple):
     sums: Callable[[np.ndarray, int], Sums]
     ties: Ties
     penalised: bool
+
+    @property
+    def bound(self) -> float:
+        """Standardised coefficients beyond this are diverging."""
+        return DIVERGED_PENALISED if self.penalised else DIVERGED
 
 
 class Value(NamedTuple):
@@ -129,6 +136,29 @@ def independent(information: np.ndarray) -> np.ndarray:
     return kept
 
 
+def _curvature_inverse(
+    likelihood: Likelihood, b: np.ndarray, value: Value, free: np.ndarray, moving: np.ndarray
+) -> np.ndarray:
+    """Inverse of minus the second derivative over the moving coefficients, zero elsewhere.
+
+    Unpenalised, that is the information. With the penalty it is differenced from the gradient, because the information
+    alone makes Newton's method crawl where events are few; where it is not positive, the information serves.
+    """
+    if not likelihood.penalised or not moving.any():
+        return inverse(value.information, moving)
+    columns = []
+    for j in range(b.shape[-1]):
+        nudge = np.zeros(b.shape[-1])
+        nudge[j] = NUDGE
+        ahead, behind = (evaluate(likelihood, b + way * nudge, free).gradient for way in (1, -1))
+        columns.append((behind - ahead) / (2 * NUDGE))
+    curvature = np.stack(columns, -1)
+    curvature = masked((curvature + np.swapaxes(curvature, -1, -2)) / 2, moving)
+    lowest = np.linalg.eigvalsh(curvature)[..., 0]
+    firm = (lowest > 1e-8)[:, None, None]
+    return inverse(np.where(firm, curvature, value.information), moving)
+
+
 def climb(
     likelihood: Likelihood, start: np.ndarray, free: np.ndarray, moving: np.ndarray
 ) -> tuple[np.ndarray, Value, np.ndarray]:
@@ -136,9 +166,9 @@ def climb(
     b, value = start, evaluate(likelihood, start, free)
     going = np.asarray(moving.any(-1))
     for _ in range(STEPS):
-        step = np.einsum("bpq,bq->bp", inverse(value.information, moving), np.where(moving, value.gradient, 0.0))
+        step = np.einsum("bpq,bq->bp", _curvature_inverse(likelihood, b, value, free, moving), value.gradient)
         step = np.clip(np.where(going[:, None], step, 0.0), -2.0, 2.0)
-        going = going & (np.abs(step) > CONVERGED).any(-1) & (np.abs(b) < DIVERGED).all(-1)
+        going = going & (np.abs(step) > CONVERGED).any(-1) & (np.abs(b) < likelihood.bound).all(-1)
         if not going.any():
             break
         step = np.where(going[:, None], step, 0.0)
@@ -150,7 +180,7 @@ def climb(
             step = np.where(worse[:, None], step / 2, step)
             following = evaluate(likelihood, b + step, free)
         b, value = b + step, following
-    return b, value, ~going & (np.abs(b) < DIVERGED).all(-1)
+    return b, value, ~going & (np.abs(b) < likelihood.bound).all(-1)
 
 
 def profile(

@@ -235,7 +235,7 @@ def _standardised(excess: np.ndarray, variance: np.ndarray, total: np.ndarray) -
     variance = variance * total / np.maximum(total - 1, 1.0)
     certain = variance <= 1e-30
     z = excess / np.sqrt(np.where(certain, 1.0, variance))
-    return np.where(certain, np.where(np.abs(excess) < 1e-12, 0.0, np.sign(excess) * np.inf), z)
+    return np.where(certain, np.where(np.abs(excess) < 1e-12, 0.0, np.copysign(np.inf, excess)), z)
 
 
 def _root(falling: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -83,9 +83,8 @@ def risk_sets(
     occurred = kept & (happened.reshape(-1, n) > 0)
     time, stratum = time.reshape(-1, n), np.where(kept, stratum.reshape(-1, n), 0)
     values = time if start is None else np.concatenate([time, start.reshape(-1, n)], -1)
-    ladders = [
-        _ladder(values, kept & (stratum == code), occurred if not every_time else kept) for code in np.unique(stratum)
-    ]
+    codes = np.unique(stratum) if stratum.size else np.zeros(1, int)
+    ladders = [_ladder(values, kept & (stratum == code), occurred if not every_time else kept) for code in codes]
     rungs = max(times.shape[-1] for _, times in ladders)
     place = np.sum([place for place, _ in ladders], 0)
     times = [np.pad(part, ((0, 0), (0, rungs - part.shape[-1])), constant_values=np.inf) for _, part in ladders]
@@ -96,7 +95,7 @@ def risk_sets(
         None if start is None else place[:, n:],
         occurred,
         kept,
-        np.searchsorted(np.unique(stratum), stratum),
+        np.searchsorted(codes, stratum),
         batch,
         flag((asked & ~present).any(-1), Caution.MISSING).reshape(batch),
     )

@@ -216,7 +216,9 @@ def restricted_mean(
     mean = np.where(empty, np.nan, areas.sum(-1))
     se = np.where(empty | flat, np.nan, np.sqrt(variance))
     mean, se, n, warnings = (np.reshape(value, sets.batch) for value in (mean, se, n, warnings))
-    return normal_estimate(mean, se, n, sets.warnings | warnings, level)
+    result = normal_estimate(mean, se, n, sets.warnings | warnings, level)
+    none = np.full(sets.batch, np.nan)
+    return result._replace(statistic=none, df=none, p=none)
 
 
 def restricted_mean_difference(

@@ -26,6 +26,8 @@ from quell.body.risk import Events
 
 BLOCK = 512  # patients advanced together; always this many, so that no byte depends on how many were asked for
 
+WIDE = {"xla_cpu_prefer_vector_width": "512"}  # widest vectors where the processor has them: twice the speed
+
 VALID = {
     0: "The life is fine.",
     1: "A state is not a number: a parameter or covariate is out of its range. Look at the patient's covariates and factors.",
@@ -98,8 +100,8 @@ class Mesh:
 # The grading of the mesh, chosen by measurement (benchmarks/lives.py): days after a dose -> (first step, growth, longest)
 GRADING = ((1, (0.004, 1.22, 0.03)), (2, (0.04, 1.2, 0.10)), (3, (0.1, 1.3, 0.25)), (4, (0.25, 1.2, 0.34)))
 QUIET = (0.5, 1.0, 0.5)
-WASHOUT = 14  # days after the last dose in which the mesh stays at whole days
-LATER = (0.04, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
+WASHOUT = 9  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
+LATER = (0.05, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
 
 
 @functools.cache
@@ -145,7 +147,7 @@ def _step(begin: int, end: int, dose_days: tuple[int, ...]) -> Step:
     length = float(end - begin)
     grading = next((grade for until, grade in GRADING if since < until), QUIET)
     if since >= WASHOUT:
-        return Step(float(begin), length, -1, 0, (length,))
+        return Step(float(begin), length, -1, 0, ())
     if since > 0:
         return Step(float(begin), length, -1, 0, _graded(length, *grading))
     lag = load().absorption_lag
@@ -174,8 +176,9 @@ def refine(grid: Mesh, times: int) -> Mesh:
             here = tuple(step.substeps[i // times] / times for i in range(part * count, (part + 1) * count))
             enter = step.enter * times - part * count
             dose = step.dose if 0 <= enter < count else -1
-            steps.append(Step(begin, sum(here), dose, max(enter, 0), here))
-            begin += sum(here)
+            length = sum(here) or step.length / times
+            steps.append(Step(begin, length, dose, max(enter, 0), here))
+            begin += length
     return dataclasses.replace(grid, steps=tuple(steps))
 
 
@@ -217,18 +220,35 @@ def observe(state: State, patient: Patient, parameters: Parameters) -> Observed:
 
     Cells of the blood are those of the body less those away; TBR and ejection fraction as in ``vessel`` and ``heart``.
     """
+    return _observe(state, person(patient, parameters))
+
+
+class Person(NamedTuple):
+    """A patient with what follows from his or her own constants, worked out once."""
+
+    patient: Patient
+    own: Parameters
+    affinity: immunity.Affinity
+    kinetics: drug.Kinetics
+    prone: risk.Causes
+
+
+def person(patient: Patient, parameters: Parameters) -> Person:
+    """The patient's own constants and what follows from them."""
     p = personal(parameters, patient.own)
-    return _observe(state, patient, p, immunity.affinity(p), risk.proneness(patient, p))
+    affinity = immunity.affinity(p)
+    return Person(patient, p, affinity, drug.kinetics(p, affinity.treg), risk.proneness(patient, p))
 
 
-def _observe(state: State, patient: Patient, p: Parameters, keff: immunity.Affinity, prone: risk.Causes) -> Observed:
-    cells, calmed = state.cells, vessel.calm_blood(state.vessel, p)
-    u = immunity.signal(state.drug.il2, cells.cd122, keff, p)
+def _observe(state: State, who: Person) -> Observed:
+    p, cells = who.own, state.cells
+    calmed = vessel.calm_blood(state.vessel.calming, p)
+    u = immunity.signal(state.drug.il2, cells.cd122, who.affinity, p)
     treg = p.cd4_count * p.treg_share * immunity.treg_fold(cells, state.inflammation.deficit) * (1 - cells.away)
     teff = p.cd4_count * (1 - p.treg_share) * cells.teff * (1 - p.teff_margination * cells.away)
     in_nk = 1 - p.nk_margination * cells.away
     coronary = vessel.uptake(state.vessel, p.uptake_coronary)
-    now = _hazards(state, patient, p, prone)
+    now = _hazards(state, who)
     return Observed(
         il2=state.drug.il2,
         treg=treg,
@@ -245,16 +265,17 @@ def _observe(state: State, patient: Patient, p: Parameters, keff: immunity.Affin
         tbr_left_carotid=vessel.uptake(state.vessel, p.uptake_left_carotid),
         tbr_right_carotid=vessel.uptake(state.vessel, p.uptake_right_carotid),
         tbr_coronary=coronary,
-        ejection_fraction=heart.ejection_fraction(state.heart, patient.body_surface_area, p),
+        ejection_fraction=heart.ejection_fraction(state.heart, who.patient.body_surface_area, p),
         infarct_mass=heart.mass(state.heart),
         hazard=now.infarction * units.DAYS_PER_YEAR,
     )
 
 
-def _hazards(state: State, patient: Patient, p: Parameters, prone: risk.Causes) -> risk.Causes:
+def _hazards(state: State, who: Person) -> risk.Causes:
+    p = who.own
     uptake = vessel.uptake(state.vessel, p.uptake_coronary)
-    scar = heart.scar_percent(state.heart, patient.body_surface_area, p)
-    return risk.hazards(prone, state.risk.vulnerability, state.inflammation.crp, uptake, scar, p)
+    scar = heart.scar_percent(state.heart, who.patient.body_surface_area, p)
+    return risk.hazards(who.prone, state.risk.vulnerability, state.inflammation.crp, uptake, scar, p)
 
 
 class Tables(NamedTuple):
@@ -285,7 +306,7 @@ def _tables(grid: Mesh) -> Tables:
         enter=last - counts + np.array([step.enter for step in grid.steps]),
         first=last - counts,
         last=last,
-        substeps=np.concatenate([step.substeps for step in grid.steps]),
+        substeps=np.array([length for step in grid.steps for length in step.substeps] or [0.0]),
         segment_first=np.append(0, ends[:-1]),
         segment_last=ends,
     )
@@ -300,23 +321,18 @@ def live(patient: Patient, amounts: Scalar, parameters: Parameters, mesh: Mesh) 
     ``amounts`` is what was injected on each dose day, 10^6 IU, shape (number of dose days,): zero is placebo or missed.
     A patient who has died is still read as if alive: whoever reads must stop at death.
     """
-    p = personal(parameters, patient.own)
-    keff, prone = immunity.affinity(p), risk.proneness(patient, p)
+    who = person(patient, parameters)
     tables = Tables(*(jnp.asarray(column) for column in _tables(mesh)))
     doses = jnp.append(jnp.asarray(amounts, dtype=float), 0.0)
 
-    def day(i, state):
-        return _day(i, state, doses, tables, (patient, p, keff, prone))
-
     def segment(state, ends):
-        state = jax.lax.fori_loop(ends[0], ends[1], day, state)
-        return state, _observe(state, patient, p, keff, prone)
+        state = jax.lax.fori_loop(ends[0], ends[1], lambda i, now: _day(i, now, doses, tables, who), state)
+        return state, _observe(state, who)
 
     begun = start(patient, parameters, 1)
     final, seen = jax.lax.scan(segment, begun, (tables.segment_first, tables.segment_last))
-    early = [observe(start(patient, parameters, d), patient, parameters) for d in mesh.observe_days if d < 1]
-    observed = jax.tree.map(lambda late, *before: jnp.concatenate([jnp.stack(before), late[:-1]]) if before else late[:-1],
-                            seen, *early)
+    early = [_observe(start(patient, parameters, day), who) for day in mesh.observe_days if day < 1]
+    observed = jax.tree.map(lambda late, *before: jnp.concatenate([*map(jnp.atleast_1d, before), late[:-1]]), seen, *early)
     return Life(observed, final.risk.events, _verdict(final, observed, doses))
 
 
@@ -328,75 +344,103 @@ def _verdict(final: State, observed: Observed, doses: Scalar) -> Scalar:
     return jnp.where(finite, jnp.where(positive, 0, 2), 1)
 
 
-def _day(i: Scalar, state: State, doses: Scalar, tables: Tables, who: tuple) -> State:
+def _day(i: Scalar, state: State, doses: Scalar, tables: Tables, who: Person) -> State:
     """One step of the slow organs (a day, or several in follow-up), with the fast ones inside it."""
-    patient, p, keff, prone = who
-    length = tables.length[i]
-    middle = state.inflammation.deficit * jnp.exp(-length / 2 / p.treg_deficit_time)
+    p, length = who.own, tables.length[i]
+    usual = 1 - state.inflammation.deficit * jnp.exp(-length / 2 / p.treg_deficit_time)
     amount = doses[tables.dose[i]]
 
     def substep(j, now):
-        drugs, cells, area = now
-        drugs = drug.inject(drugs, jnp.where(j == tables.enter[i], amount, 0.0), p)
-        return _advance(drugs, cells, area, tables.substeps[j], (p, keff, middle))
+        injected = drug.inject(now.drug, jnp.where(j == tables.enter[i], amount, 0.0), p)
+        return _advance(now._replace(drug=injected), usual, tables.substeps[j], who)
 
-    none = jnp.zeros(())
-    drugs, cells, area = jax.lax.fori_loop(tables.first[i], tables.last[i], substep, (state.drug, state.cells, none))
-    moved = _slow(state._replace(drug=drugs, cells=cells), area / length, length, p)
-    halfway = State(drugs, cells, *(_mean(a, b) for a, b in zip(state[2:5], moved[2:5], strict=True)), moved.risk)  # type: ignore[misc]
-    gone = _lapse(state.risk, length, p)
-    rates = _hazards(halfway._replace(risk=gone[0]), patient, p, prone)
-    after, hit = risk.pass_time(gone[1], patient.thresholds, rates, tables.begin[i], length)
-    harm = risk.infarct(risk.Harm(moved.inflammation, moved.vessel, moved.heart, after.vulnerability), hit, p)
-    return State(drugs, cells, harm.inflammation, harm.vessel, harm.heart,
-                 after._replace(vulnerability=harm.vulnerability))
+    begun = Fast(state.drug, state.cells, state.vessel.calming, jnp.zeros(()))
+    fast = jax.lax.fori_loop(tables.first[i], tables.last[i], substep, begun)
+    rest = jnp.where(tables.first[i] == tables.last[i], 1, 0)
+    fast = jax.lax.fori_loop(0, rest, lambda _, now: _rest(now, usual, length, p), fast)
+    moved = _slow(state, fast, length, p)
+    gathered, hit = _gather(state, moved, tables.begin[i], length, who)
+    harm = risk.infarct(risk.Harm(moved.inflammation, moved.vessel, moved.heart, gathered.vulnerability), hit, p)
+    after = gathered._replace(vulnerability=harm.vulnerability)
+    return State(moved.drug, moved.cells, harm.inflammation, harm.vessel, harm.heart, after)
 
 
-def _mean(a, b):
-    return jax.tree.map(lambda x, y: (x + y) / 2, a, b)
+class Fast(NamedTuple):
+    """What advances in small steps: drug, cells, the calming cells in the wall, and their sum over time."""
+
+    drug: drug.Drug
+    cells: immunity.Cells
+    calming: Scalar
+    area: Scalar
 
 
-def _lapse(now: risk.Risk, length: Scalar, p: Parameters) -> tuple[risk.Risk, risk.Risk]:
-    """The risk with its mean vulnerability over a step, and with that at its end."""
-    end = now.vulnerability * jnp.exp(-length / p.vulnerability_time)
-    mean = (now.vulnerability - end) * p.vulnerability_time / length
-    return now._replace(vulnerability=mean), now._replace(vulnerability=end)
+def _advance(now: Fast, usual: Scalar, days: Scalar, who: Person) -> Fast:
+    """One small step: rates at its start give its middle, rates at its middle give its end (exponential midpoint)."""
+    p, half = who.own, immunity.kept(days / 2, who.own)
+    whole = immunity.Kept(*(left * left for left in half))
+    by_half = (jnp.exp(-who.kinetics.absorption * days / 2), jnp.exp(-who.kinetics.transit * days / 2))
+    by_whole = (by_half[0] * by_half[0], by_half[1] * by_half[1])
+    first = _half_step(now, now, usual, (half, by_half, days / 2), who)
+    last = _half_step(now, first, usual, (whole, by_whole, days), who)
+    return last._replace(area=now.area + days * first.calming)
 
 
-def _slow(state: State, offered: Scalar, length: Scalar, p: Parameters) -> State:
-    """The slow organs over a step in which the blood offered the wall its mean calming signal."""
-    half = vessel.enter(state.vessel, offered, length / 2, p)
-    felt = vessel.enter(state.vessel, offered, immunity.centre(p.crp_turnover, length), p)
-    wall = vessel.advance(state.vessel, vessel.calm(half, p), length, p)
-    return state._replace(
-        inflammation=immunity.subside(state.inflammation, vessel.calm_blood(felt, p), length, p),
-        vessel=vessel.enter(wall, offered, length, p),
-        heart=heart.heal(state.heart, length, p),
+def _rest(now: Fast, usual: Scalar, days: Scalar, p: Parameters) -> Fast:
+    """A step of any length once the drug is gone: no substeps are needed."""
+    half, whole = immunity.settle(now.cells, days / 2, p), immunity.settle(now.cells, days, p)
+    offered = immunity.calming_signal(half, usual, p)
+    middle = vessel.enter(now.calming, immunity.calming_signal(now.cells, usual, p), days / 2, p)
+    return Fast(jax.tree.map(jnp.zeros_like, now.drug), whole, vessel.enter(now.calming, offered, days, p), now.area + days * middle)
+
+
+def _half_step(begun: Fast, now: Fast, usual: Scalar, step: tuple, who: Person) -> Fast:
+    """From ``begun`` over a step with the rates of ``now``."""
+    p, (left, drug_left, days) = who.own, step
+    u = immunity.signal(now.drug.il2, now.cells.cd122, who.affinity, p)
+    lost = drug.loss(immunity.treg_fold(now.cells, 1 - usual), now.cells.cd122, u.engaged, who.kinetics)
+    return Fast(
+        drug.advance(begun.drug, lost, drug_left, days, who.kinetics),
+        immunity.advance(begun.cells, now.cells, u, 1 - usual, left, days, p),
+        vessel.enter(begun.calming, immunity.calming_signal(now.cells, usual, p), days, p),
+        begun.area,
     )
 
 
-def _advance(drugs: drug.Drug, cells: immunity.Cells, area: Scalar, days: Scalar, who: tuple) -> tuple:
-    """Drug and cells over one small step: rates at its start give its middle, rates at its middle give its end."""
-    p, keff, deficit = who
-    half = immunity.kept(days / 2, p)
-    by_half = (jnp.exp(-p.absorption * days / 2), jnp.exp(-p.transit * days / 2))
-    loss = drug.elimination(immunity.treg_fold(cells, deficit), cells.cd122, keff.treg, drugs.il2, p)
-    u = immunity.signal(drugs.il2, cells.cd122, keff, p)
-    middle = immunity.advance(cells, cells, u, deficit, half, days / 2, p)
-    drug_middle = drug.advance(drugs, loss, by_half, days / 2, p)
-    loss = drug.elimination(immunity.treg_fold(middle, deficit), middle.cd122, keff.treg, drug_middle.il2, p)
-    u = immunity.signal(drug_middle.il2, middle.cd122, keff, p)
-    whole = immunity.Kept(*(left * left for left in half))
-    end = immunity.advance(cells, middle, u, deficit, whole, days, p)
-    drug_end = drug.advance(drugs, loss, (by_half[0] ** 2, by_half[1] ** 2), days, p)
-    return drug_end, end, area + days * immunity.calming_signal(middle, deficit, p)
+def _slow(state: State, fast: Fast, length: Scalar, p: Parameters) -> State:
+    """The slow organs over a step, given what the fast ones did in it."""
+    mean = fast.area / length
+    late = immunity.centre(p.crp_turnover, length) / length - 0.5
+    felt = mean + (fast.calming - state.vessel.calming) * late
+    wall = vessel.advance(state.vessel, vessel.calm(mean, p), length, p)
+    return State(
+        drug=fast.drug,
+        cells=fast.cells,
+        inflammation=immunity.subside(state.inflammation, vessel.calm_blood(felt, p), length, p),
+        vessel=wall._replace(calming=fast.calming),
+        heart=heart.heal(state.heart, length, p),
+        risk=state.risk,
+    )
+
+
+def _gather(before: State, after: State, begin: Scalar, length: Scalar, who: Person) -> tuple[risk.Risk, Scalar]:
+    """Hazard over a step, from the mean of the organs before and after it; what happens; an infarction, 1 or 0."""
+    now, tau = before.risk, who.own.vulnerability_time
+    end = now.vulnerability * jnp.exp(-length / tau)
+    mean = now._replace(vulnerability=(now.vulnerability - end) * tau / length)
+    halfway = State(after.drug, after.cells, *(_mean(a, b) for a, b in zip(before[2:5], after[2:5], strict=True)), mean)
+    rates = _hazards(halfway, who)
+    return risk.pass_time(now._replace(vulnerability=end), who.patient.thresholds, rates, begin, length)
+
+
+def _mean(a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: (x + y) / 2, a, b)
 
 
 @functools.cache
 def _compiled(grid: Mesh, batched: bool) -> Callable[..., Life]:
     each = jax.vmap(lambda patient, amounts, parameters: live(patient, amounts, parameters, grid),
                     in_axes=(0, 0, 0 if batched else None))
-    return jax.jit(each)
+    return jax.jit(each, compiler_options=WIDE)
 
 
 def many(patients: Patient, amounts: Any, parameters: Parameters, mesh: Mesh, *,

@@ -16,7 +16,7 @@ from quell.body.parameters import Parameters, Scalar
 class Cells(NamedTuple):
     """The fast part: folds of the patient's healthy value, shares between 0 and 1."""
 
-    dividing: Scalar  # regulatory T cells in cycle
+    dividing: Scalar  # expansion that the divisions under way will lead to
     expanded: Scalar  # regulatory T cells beyond the undisturbed course
     reserve: Scalar  # share of regulatory T cells still able to respond
     cd122: Scalar  # CD122 left on regulatory T cells
@@ -84,17 +84,19 @@ def affinity(p: Parameters) -> Affinity:
 
 
 def signal(il2: Scalar, cd122: Scalar, keff: Affinity, p: Parameters) -> Signal:
-    """u = A b o / (1 + A b o), o = L / (L + Keff); b is a state in regulatory T cells, at its balance in the others.
+    """u_c = A b_c o_c / (1 + A b_c o_c), o_c = L / (L + Keff_c).
 
-    At balance b = krec / (krec + kdn o), so u = A L / (Keff + (1 + kdn/krec + A) L).
+    b is a state in regulatory T cells. In the others it is at its balance krec / (krec + kdn o), so that
+    u = A L / (Keff + (1 + kdn/krec + A) L).
     """
     bound = p.picomolar_per_unit * il2
-    engaged = bound / (bound + keff.treg)
-    strength = p.amplification * cd122 * engaged
-    crowd = (1 + p.cd122_loss / p.cd122_recovery + p.amplification) * bound
     full = p.amplification * bound
-    others = (full / (k + crowd) for k in (keff.teff, keff.nk, keff.bright, keff.ilc2))
-    return Signal(engaged, strength / (1 + strength), *others)
+    strong = full * cd122
+    crowd = (1 + p.cd122_loss / p.cd122_recovery + p.amplification) * bound
+    free = bound + keff.treg
+    others = [k + crowd for k in (keff.teff, keff.nk, keff.bright, keff.ilc2)]
+    u_treg = strong / (free + strong)
+    return Signal(bound / free, u_treg, *(full / other for other in others))
 
 
 def treg_fold(cells: Cells, deficit: Scalar) -> Scalar:
@@ -119,8 +121,8 @@ def toward(x: Scalar, target: Scalar, left: Scalar) -> Scalar:
 def advance(start: Cells, now: Cells, u: Signal, deficit: Scalar, left: Kept, days: Scalar, p: Parameters) -> Cells:
     """Cells ``days`` after ``start`` when rates and targets are those of ``now`` with signal ``u``.
 
-    P' = kT G u R T / (1 + (T-1)+/K) - kP P          dividing
-    X' = kP P - kT X,  T = 1 - deficit + X           expanded
+    D' = kP (G u R T / (1 + (T-1)+/K) - D)           dividing
+    X' = kT (D - X),  T = 1 - deficit + X            expanded
     R' = kR (1 - R) - cR kT G u R                    reserve
     b' = krec (1 - b) - kdn o b                      CD122
     m' = kin u (1 - m) - kout m                      away
@@ -128,29 +130,58 @@ def advance(start: Cells, now: Cells, u: Signal, deficit: Scalar, left: Kept, da
     M' = kmar (IL5 - M),  O' = kO (M - O)            eosinophils
     """
     treg = treg_fold(now, deficit)
-    drive = p.treg_return * p.growth * u.treg * now.reserve
-    births = drive * treg / (1 + jnp.maximum(treg - 1, 0) / p.niche)
-    spend = p.replenishment + p.depletion * p.treg_return * p.growth * u.treg
+    drive = p.growth * u.treg
+    spend = p.replenishment + p.depletion * p.treg_return * drive
     trade = p.cd122_recovery + p.cd122_loss * u.engaged
     leave = p.margination * u.treg
     move = leave + p.margination_return
+    births = p.niche * drive * now.reserve * treg / (p.niche + jnp.maximum(treg - 1, 0))
+    marrow = ahead(start.marrow, now.marrow, p.eosinophil_turnover, days)
     return Cells(
-        dividing=toward(start.dividing, births / p.cycle_exit, left.dividing),
-        expanded=toward(start.expanded, p.cycle_exit * now.dividing / p.treg_return, left.expanded),
+        dividing=toward(start.dividing, births, left.dividing),
+        expanded=toward(start.expanded, now.dividing, left.expanded),
         reserve=toward(start.reserve, p.replenishment / spend, jnp.exp(-spend * days)),
         cd122=toward(start.cd122, p.cd122_recovery / trade, jnp.exp(-trade * days)),
         away=toward(start.away, leave / move, jnp.exp(-move * days)),
-        teff=toward(start.teff, _crowded(now.teff, p.teff_response * u.teff, p), left.teff),
-        nk=toward(start.nk, _crowded(now.nk, p.nk_response * u.nk, p), left.nk),
-        bright=toward(start.bright, _crowded(now.bright, p.bright_response * u.bright, p), left.bright),
-        ilc2=toward(start.ilc2, _crowded(now.ilc2, p.ilc2_response * u.ilc2, p), left.ilc2),
+        teff=toward(start.teff, 1 + _growth(now.teff, p.teff_response * u.teff, p), left.teff),
+        nk=toward(start.nk, 1 + _growth(now.nk, p.nk_response * u.nk, p), left.nk),
+        bright=toward(start.bright, 1 + _growth(now.bright, p.bright_response * u.bright, p), left.bright),
+        ilc2=toward(start.ilc2, 1 + _growth(now.ilc2, p.ilc2_response * u.ilc2, p), left.ilc2),
         marrow=toward(start.marrow, il5_fold(now, u, p), left.marrow),
-        eosinophils=toward(start.eosinophils, now.marrow, left.eosinophils),
+        eosinophils=toward(start.eosinophils, marrow, left.eosinophils),
     )
 
 
-def _crowded(cells: Scalar, response: Scalar, p: Parameters) -> Scalar:
-    return 1 + p.growth * response * cells / (1 + (cells - 1) / p.niche)
+def settle(cells: Cells, days: Scalar, p: Parameters) -> Cells:
+    """Cells ``days`` later when the drug is gone: every part relaxes to its resting value, in closed form."""
+    left = kept(days, p)
+    ripening = p.treg_return * between(p.cycle_exit, p.treg_return, days)
+    lasting = p.marrow_turnover * (cells.ilc2 - 1) / apart(p.marrow_turnover - p.ilc2_turnover, 0)
+    passing = cells.marrow - 1 - lasting
+    maturing = passing * between(p.marrow_turnover, p.eosinophil_turnover, days)
+    maturing = maturing + lasting * between(p.ilc2_turnover, p.eosinophil_turnover, days)
+    return Cells(
+        dividing=cells.dividing * left.dividing,
+        expanded=cells.expanded * left.expanded + cells.dividing * ripening,
+        reserve=toward(cells.reserve, 1, jnp.exp(-p.replenishment * days)),
+        cd122=toward(cells.cd122, 1, jnp.exp(-p.cd122_recovery * days)),
+        away=cells.away * jnp.exp(-p.margination_return * days),
+        teff=toward(cells.teff, 1, left.teff),
+        nk=toward(cells.nk, 1, left.nk),
+        bright=toward(cells.bright, 1, left.bright),
+        ilc2=toward(cells.ilc2, 1, left.ilc2),
+        marrow=1 + passing * left.marrow + lasting * left.ilc2,
+        eosinophils=toward(cells.eosinophils, 1, left.eosinophils) + p.eosinophil_turnover * maturing,
+    )
+
+
+def _growth(cells: Scalar, response: Scalar, p: Parameters) -> Scalar:
+    return p.growth * response * cells * p.niche / (p.niche + (cells - 1))
+
+
+def ahead(first: Scalar, middle: Scalar, rate: Scalar, days: Scalar) -> Scalar:
+    """A target that moves evenly, taken where a relaxation feels it: at its ``centre`` of memory."""
+    return first + 2 * (middle - first) * centre(rate, days) / days
 
 
 def il5_fold(cells: Cells, u: Signal, p: Parameters) -> Scalar:
@@ -158,9 +189,9 @@ def il5_fold(cells: Cells, u: Signal, p: Parameters) -> Scalar:
     return cells.ilc2 * (1 + p.il5_response * u.ilc2)
 
 
-def calming_signal(cells: Cells, deficit: Scalar, p: Parameters) -> Scalar:
-    """What the blood offers the wall: the rise of regulatory T cells and of ILC2 above their undisturbed course."""
-    return p.calm_treg * cells.expanded / (1 - deficit) + p.calm_ilc2 * (cells.ilc2 - 1)
+def calming_signal(cells: Cells, usual: Scalar, p: Parameters) -> Scalar:
+    """What the blood offers the wall: the rise of regulatory T cells over their ``usual`` number, and of ILC2."""
+    return p.calm_treg * cells.expanded / usual + p.calm_ilc2 * (cells.ilc2 - 1)
 
 
 def surge_size(stemi: Scalar, nstemi: Scalar, p: Parameters) -> Scalar:

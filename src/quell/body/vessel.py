@@ -49,19 +49,19 @@ def after(days: Scalar, size: Scalar, p: Parameters) -> Vessel:
     )
 
 
-def calm(x: Vessel, p: Parameters) -> Scalar:
+def calm(calming: Scalar, p: Parameters) -> Scalar:
     """By how much the wall's inflammation is divided: 1 + eps (calming cells beyond the usual number)."""
-    return 1 + p.calming * x.calming
+    return 1 + p.calming * calming
 
 
-def calm_blood(x: Vessel, p: Parameters) -> Scalar:
+def calm_blood(calming: Scalar, p: Parameters) -> Scalar:
     """By how much the inflammatory drive in blood is divided."""
-    return 1 + p.calm_blood * p.calming * x.calming
+    return 1 + p.calm_blood * p.calming * calming
 
 
-def enter(x: Vessel, offered: Scalar, days: Scalar, p: Parameters) -> Vessel:
-    """Calming cells enter the wall: X' = kx (offered - X)."""
-    return x._replace(calming=toward(x.calming, offered, jnp.exp(-p.tissue_entry * days)))
+def enter(calming: Scalar, offered: Scalar, days: Scalar, p: Parameters) -> Scalar:
+    """Calming cells enter the wall from blood: X' = kx (offered - X)."""
+    return toward(calming, offered, jnp.exp(-p.tissue_entry * days))
 
 
 def advance(x: Vessel, calmed: Scalar, days: Scalar, p: Parameters) -> Vessel:

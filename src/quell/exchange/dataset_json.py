@@ -66,7 +66,9 @@ def read(path: pathlib.Path) -> tuple[pl.DataFrame, Metadata]:
     for row in rows:
         if not isinstance(row, list) or len(row) != len(names):
             found = f"{len(row)} values" if isinstance(row, list) else "no list"
-            raise FileError(f"{path.name}, row {count + len(pending) + 1}, has {found}; there are {len(names)} columns.")
+            raise FileError(
+                f"{path.name}, row {count + len(pending) + 1}, has {found}; there are {len(names)} columns."
+            )
         pending.append(row)
         if len(pending) == _BLOCK:
             blocks.append(_block(pending, names, kinds, path.name, count))
@@ -76,7 +78,9 @@ def read(path: pathlib.Path) -> tuple[pl.DataFrame, Metadata]:
     blocks.append(_block(pending, names, kinds, path.name, count))
     count += len(pending)
     if metadata["records"] != count:
-        raise FileError(f"{path.name} says it has {metadata['records']:,} records and has {count:,} rows. Is it cut off?")
+        raise FileError(
+            f"{path.name} says it has {metadata['records']:,} records and has {count:,} rows. Is it cut off?"
+        )
     return pl.concat(blocks, how="vertical_relaxed"), metadata
 
 
@@ -123,7 +127,7 @@ def _opened(path: pathlib.Path) -> tuple[Metadata, Iterator[Any]]:
     """The metadata and the rows still to come, whichever form the bytes have."""
     pieces = _unpacked(path) if path.suffix == ".dsjc" else chunks(path)
     if path.suffix == ".json":
-        return pulled.dataset(pieces, path.name)
+        return pulled.dataset(pieces, path.name, REQUIRED)
     text = lines(pieces, path.name)
     first = next(text, "")
     head = decoded(first, f"{path.name}, line 1")
@@ -145,7 +149,9 @@ def _unpacked(path: pathlib.Path) -> Iterator[bytes]:
                 out = inflate.decompress(piece, CHUNK)
                 total += len(out)
                 if total > LARGEST_FILE:
-                    raise FileError(f"{path.name} unpacks to more than {LARGEST_FILE:,} bytes, which is more than is read.")
+                    raise FileError(
+                        f"{path.name} unpacks to more than {LARGEST_FILE:,} bytes, which is more than is read."
+                    )
                 yield out
                 piece = inflate.unconsumed_tail
     except zlib.error:
@@ -161,7 +167,9 @@ def _columns(metadata: Metadata, name: str) -> list[str]:
             raise FileError(f"{name} lacks '{key}': it is not Dataset-JSON 1.1, which requires {', '.join(REQUIRED)}.")
     for key in metadata:
         if key not in KNOWN:
-            raise FileError(f"{name} has the key '{_short(key)}', which Dataset-JSON 1.1 does not know. {near(key, KNOWN)}")
+            raise FileError(
+                f"{name} has the key '{_short(key)}', which Dataset-JSON 1.1 does not know. {near(key, KNOWN)}"
+            )
     version = metadata["datasetJSONVersion"]
     if not re.fullmatch(r"1\.1(\.\d+)?", str(version)):
         raise FileError(f"{name} is Dataset-JSON {_short(version)}; quell reads 1.1. Convert it.")
@@ -208,7 +216,13 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
     "decimal": (int, float, str),
     "boolean": (bool,),
 }
-_PLAIN = {"integer": "a number", "float": "a number", "double": "a number", "decimal": "a number", "boolean": "true or false"}
+_PLAIN = {
+    "integer": "a number",
+    "float": "a number",
+    "double": "a number",
+    "decimal": "a number",
+    "boolean": "true or false",
+}
 
 
 def _series(column: str, kind: str, values: list[Any], where: str, before: int) -> pl.Series:
@@ -244,7 +258,9 @@ def _decimal(value: Any, where: str, row: int) -> float | None:
     """A decimal, which the standard lets stand as text so that no digit is lost on the way."""
     if value in (None, ""):
         return None
-    if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?", value):
+    if isinstance(value, str) and not re.fullmatch(
+        r"[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?", value
+    ):
         raise FileError(_misfit(where, row, value, "a number"))
     return float(value)
 
@@ -281,5 +297,3 @@ def _packed(text: Iterator[str], suffix: str) -> Iterator[bytes]:
     deflate = zlib.compressobj(9, wbits=31)
     yield from (deflate.compress(line.encode()) for line in text)
     yield deflate.flush()
-
-

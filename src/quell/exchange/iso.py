@@ -10,7 +10,9 @@ _PARTS = re.compile(
     r"(?:T(?P<hour>\d{2}|-)(?::(?P<minute>\d{2}|-)(?::(?P<second>\d{2})(?:[.,]\d{1,9})?)?)?"
     r"(?P<zone>Z|[+-]\d{2}:\d{2})?)?"
 )
-_TIME = re.compile(r"(?P<hour>\d{2}|-)(?::(?P<minute>\d{2}|-)(?::(?P<second>\d{2})(?:[.,]\d{1,9})?)?)?(Z|[+-]\d{2}:\d{2})?")
+_TIME = re.compile(
+    r"(?P<hour>\d{2}|-)(?::(?P<minute>\d{2}|-)(?::(?P<second>\d{2})(?:[.,]\d{1,9})?)?)?(Z|[+-]\d{2}:\d{2})?"
+)
 
 
 def fault(text: str, kind: str) -> str:

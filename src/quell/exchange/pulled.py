@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from quell.bounded import LONGEST_CELL, MOST_COLUMNS, FileError
 
 LARGEST_VALUE = 4_000_000  # characters of one row, or of one value of the metadata
-_SPACE = " \t\r\n"
+MOST_HELD = 100_000
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def dataset(pieces: Iterable[bytes], name: str) -> tuple[dict[str, Any], Iterator[Any]]:
-    """The keys before ``rows``, and the rows as they come; keys after the rows join the same dictionary.
+def dataset(pieces: Iterable[bytes], name: str, needed: tuple[str, ...]) -> tuple[dict[str, Any], Iterator[Any]]:
+    """The keys before ``rows``, and the rows as they come. Where the ``needed`` keys come later, some rows can be held.
 
     Raises FileError in a sentence, at the latest when the rows have been read to the end.
     """
@@ -24,10 +27,12 @@ def dataset(pieces: Iterable[bytes], name: str) -> tuple[dict[str, Any], Iterato
     if stream.peek() == "}":
         raise FileError(f"{name} is an empty object. Dataset-JSON has metadata and rows.")
     if _keys(stream, metadata):
-        if "columns" in metadata:
-            return metadata, _rows(stream, metadata)
-        # rows before the columns that explain them: allowed in JSON, so they have to be held
-        held = list(_rows(stream, metadata))
+        rows = _rows(stream, metadata)
+        if all(key in metadata for key in needed):
+            return metadata, rows
+        held = list(itertools.islice(rows, MOST_HELD))
+        if len(held) == MOST_HELD:
+            raise FileError(f"{name} has its rows before what explains them. Put 'rows' last.")
         return metadata, iter(held)
     return metadata, iter(())
 
@@ -96,12 +101,15 @@ class _Stream:
     def peek(self) -> str:
         """The next character that is not space; raises FileError at the end of the file."""
         while True:
-            while self.at < len(self.text) and self.text[self.at] in _SPACE:
-                self.at += 1
+            self.at = self._after_space()
             if self.at < len(self.text):
                 return self.text[self.at]
             if not self.fill():
                 raise self.broken("it ends in the middle")
+
+    def _after_space(self) -> int:
+        found = _SPACE.match(self.text, self.at)
+        return found.end() if found else self.at
 
     def expect(self, mark: str) -> None:
         found = self.peek()
@@ -120,7 +128,8 @@ class _Stream:
     def ended(self) -> None:
         """Raises FileError where something follows the object."""
         while True:
-            if self.text[self.at :].strip(_SPACE):
+            self.at = self._after_space()
+            if self.at < len(self.text):
                 raise self.broken("something follows the end of the object")
             if not self.fill():
                 return
@@ -132,7 +141,7 @@ class _Stream:
             try:
                 found, end = self.json.raw_decode(self.text, self.at)
                 # a number that ends with the window may go on in the next piece
-                if end < len(self.text) or self.done or not self.fill_on():
+                if end < len(self.text) or self.done or not self.fill():
                     self.at = end
                     return found
             except RecursionError:
@@ -149,7 +158,3 @@ class _Stream:
                     f"{self.name} has a value longer than {LARGEST_VALUE:,} characters; a row has at most "
                     f"{MOST_COLUMNS:,} cells of at most {LONGEST_CELL:,}. Is a quotation mark open?"
                 )
-
-    def fill_on(self) -> bool:
-        """Takes in more, keeping the place of the value that may go on."""
-        return self.fill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import html
 import io
@@ -39,22 +40,6 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,
     "text.color": INK,
     "path.simplify": False,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "axes.axisbelow": True,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": SIZE,
-    "ytick.labelsize": SIZE,
-    "axes.labelsize": SIZE,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
 }
 
 
@@ -190,12 +175,41 @@ def log_ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [float(f"{tick:.6g}") for tick in (found if len(found) > 1 else (low, high))]
 
 
-def mark(axis: Any, values: Sequence[float], labels: Sequence[str] | None = None) -> None:
-    """Ticks at these values only, with quell's way of writing numbers."""
-    from matplotlib.ticker import NullLocator
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What stands along one axis: where the ticks are, how they read, the axis' name, and whether to draw a grid."""
 
-    axis.set_ticks(list(values), labels=list(labels) if labels is not None else [number(value) for value in values])
-    axis.set_minor_locator(NullLocator())
+    at: Sequence[float] = ()
+    labels: Sequence[str] | None = None
+    name: str = ""
+    grid: bool = False
+    line: bool = True
+
+
+def frame(place: Axes, x: Scale, y: Scale) -> None:
+    """Axis lines, ticks, labels and grid, drawn as a few paths: matplotlib's own axes take most of a figure's time."""
+    from matplotlib.transforms import IdentityTransform
+
+    place.set_axis_off()
+    identity = IdentityTransform()
+    left, bottom, right, top = place.bbox.extents
+    xs = [float(place.transData.transform((value, place.get_ylim()[0]))[0]) for value in x.at]
+    ys = [float(place.transData.transform((place.get_xlim()[0], value))[1]) for value in y.at]
+    grid = [((at, bottom), (at, top)) for at in xs if x.grid] + [((left, at), (right, at)) for at in ys if y.grid]
+    strokes(place, grid, GRID, 0.6, 1.0, transform=identity, under=True)
+    lines = [((left, bottom), (right, bottom))] * x.line + [((left, bottom), (left, top))] * y.line
+    lines += [((at, bottom), (at, bottom - 3)) for at in xs if x.line] + [
+        ((left, at), (left - 3, at)) for at in ys if y.line
+    ]
+    strokes(place, lines, FAINT, 0.8, 1.0, transform=identity)
+    for at, text in zip(xs, x.labels if x.labels is not None else map(number, x.at), strict=True):
+        place.text(at, bottom - 5, text, ha="center", va="top", transform=identity)
+    for at, text in zip(ys, y.labels if y.labels is not None else map(number, y.at), strict=True):
+        place.text(left - 5, at, text, ha="right", va="center_baseline", transform=identity)
+    if x.name:
+        place.text((left + right) / 2, bottom - 5 - 1.5 * SIZE, x.name, ha="center", va="top", transform=identity)
+    if y.name:
+        place.text(1, (bottom + top) / 2, y.name, ha="left", va="center", rotation=90, transform=identity)
 
 
 def spread(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
@@ -216,8 +230,18 @@ def dots(place: Axes, x: Any, y: Any, colour: str, size: float = 2.6, alpha: flo
     strokes(place, [((a, b), (a, b)) for a, b in zip(x, y, strict=True)], colour, size, alpha)
 
 
-def strokes(place: Axes, lines: Sequence[Any], colour: str, width: float, alpha: float, dash: Any = "-") -> None:
-    """Many separate lines, each a sequence of points, as one path."""
+def strokes(
+    place: Axes,
+    lines: Sequence[Any],
+    colour: str,
+    width: float,
+    alpha: float,
+    *,
+    dash: Any = "-",
+    transform: Any = None,
+    under: bool = False,
+) -> None:
+    """Many separate lines, each a sequence of points, as one path (in data coordinates unless told otherwise)."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -230,7 +254,11 @@ def strokes(place: Axes, lines: Sequence[Any], colour: str, width: float, alpha:
     )
     if dash != "-":
         patch.set_linestyle(dash)
-    place.add_patch(patch)
+    patch.set_zorder(0.5 if under else 1.5)
+    patch.set_transform(transform or place.transData)
+    place.add_artist(patch)
+    if transform is not None:
+        patch.set_clip_on(False)
 
 
 def some(count: int, most: int = MOST_PEOPLE) -> range:

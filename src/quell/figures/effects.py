@@ -9,15 +9,15 @@ import polars as pl
 
 from quell.figures.canvas import (
     FAINT,
-    GRID,
     INK,
     POINT,
     SIZE,
     TEAL,
+    Scale,
     axes,
     drawn,
+    frame,
     log_ticks,
-    mark,
     sketch,
     spread,
     ticks,
@@ -123,10 +123,7 @@ def extent(rows: pl.DataFrame, ratio: bool) -> tuple[float, float]:
 def forest_axis(place: Axes, *, ratio: bool, sides: tuple[str, str], axis: str) -> None:
     """Ticks, what lies on either side of no effect, and the name of the axis."""
     low, high = place.get_xlim()
-    mark(place.xaxis, log_ticks(low, high) if ratio else ticks(low, high))
-    mark(place.yaxis, [])
-    place.spines["left"].set_visible(False)
-    place.grid(axis="x", color=GRID, linewidth=0.6)
+    frame(place, Scale(at=log_ticks(low, high) if ratio else ticks(low, high), grid=True), Scale(line=False))
     height = place.figure.get_size_inches()[1] * place.get_position().height
     place.text(0, -0.33 / height, sides[0], transform=place.transAxes, ha="left", va="top", color=FAINT)
     place.text(1, -0.33 / height, sides[1], transform=place.transAxes, ha="right", va="top", color=FAINT)

@@ -11,7 +11,7 @@ import polars as pl
 from quell import units
 from quell.analysis.description import Incidence
 from quell.figures import canvas
-from quell.figures.canvas import GRID, Look, axes, drawn, mark, sketch, ticks
+from quell.figures.canvas import Look, Scale, axes, drawn, frame, sketch, ticks
 from quell.figures.effects import LINE
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def incidence(curves: Sequence[Incidence], arms: Mapping[str, Look]) -> Figure:
     place.set_ylim(0, high)
     place.set_xlim(0, last)
     heights = ticks(0, high, 5)
-    mark(place.yaxis, heights, [f"{100 * height:.3g} %" for height in heights])
     name, length = _unit(days)
-    mark(place.xaxis, days, [canvas.number(day / length, 0) for day in days])
-    place.set_xlabel(f"{name} since day 1")
-    place.set_ylabel("with an event")
-    place.grid(axis="y", color=GRID, linewidth=0.6)
+    horizontal = Scale(at=days, labels=[canvas.number(day / length, 0) for day in days], name=f"{name} since day 1")
+    vertical = Scale(
+        at=heights, labels=[f"{100 * height:.3g} %" for height in heights], name="with an event", grid=True
+    )
+    frame(place, horizontal, vertical)
     _table(figure, place, curves, arms, labels)
     return figure
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from quell.analysis.description import Course, VersusBaseline
 from quell.figures import canvas
-from quell.figures.canvas import FAINT, GRID, INK, Look, axes, drawn, mark, sketch, ticks
+from quell.figures.canvas import FAINT, INK, Look, Scale, axes, drawn, frame, sketch, ticks
 from quell.figures.effects import forest_axis, forest_rows, label_of, row_height
 
 if TYPE_CHECKING:
@@ -92,10 +92,8 @@ def _paired(
     values = np.concatenate([pairs["baseline"].to_numpy(), pairs["follow_up"].to_numpy()])
     low, high = canvas.spread(float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     place.set_ylim(low, high)
-    mark(place.yaxis, ticks(low, high, 5))
-    mark(place.xaxis, shown, [_short(label) for label in labels] if len(arms) < 3 else ["before", "after"] * len(arms))
-    place.set_ylabel(unit)
-    place.grid(axis="y", color=GRID, linewidth=0.6)
+    written = [_short(label) for label in labels] if len(arms) < 3 else ["before", "after"] * len(arms)
+    frame(place, Scale(at=shown, labels=written), Scale(at=ticks(low, high, 5), name=unit, grid=True))
 
 
 def _short(label: str) -> str:
@@ -134,13 +132,11 @@ def versus_baseline(found: VersusBaseline, arms: Mapping[str, Look], *, quantity
     points = found.points
     low, high = canvas.spread(*_range(points["baseline"]))
     place.set_xlim(low, high)
-    mark(place.xaxis, ticks(low, high))
-    low, high = canvas.spread(*_range(points["change"], 0.0))
-    place.set_ylim(low, high)
-    mark(place.yaxis, ticks(low, high))
+    below, above = canvas.spread(*_range(points["change"], 0.0))
+    place.set_ylim(below, above)
     written = f", {unit}" if unit else ""
-    place.set_xlabel(f"{quantity} at baseline{written}")
-    place.set_ylabel(f"change{written}")
+    horizontal = Scale(at=ticks(low, high), name=f"{quantity} at baseline{written}")
+    frame(place, horizontal, Scale(at=ticks(below, above), name=f"change{written}"))
     return figure
 
 
@@ -202,28 +198,21 @@ def _dots(place: Axes, points: pl.DataFrame, offset: float, look: Look) -> None:
 
 
 def _course_axes(place: Axes, found: Course, shown: np.ndarray, logarithmic: bool, dose_days: Sequence[int]) -> None:
-    low, high = np.quantile(shown, [0.005, 0.995]) if len(shown) else (0.1, 1.0)
-    low, high = min(low, found.summary["lower_quartile"].min()), max(high, found.summary["upper_quartile"].max())
-    if logarithmic:
-        low, high = low / 1.12, high * 1.12
-        place.set_ylim(low, high)
-        mark(place.yaxis, canvas.log_ticks(low, high, 5))
-    else:
-        low, high = canvas.spread(float(low), float(high))
-        place.set_ylim(low, high)
-        mark(place.yaxis, ticks(low, high, 4))
+    values = np.concatenate([found.summary["lower_quartile"].to_numpy(), found.summary["upper_quartile"].to_numpy()])
+    edges = np.quantile(shown, [0.005, 0.995])
+    low, high = float(min(edges[0], values.min())), float(max(edges[1], values.max()))
+    low, high = (low / 1.12, high * 1.12) if logarithmic else canvas.spread(low, high)
+    place.set_ylim(low, high)
     days = sorted(set(found.summary["day"].to_list()))
     wide = (days[-1] - days[0]) * 0.04 or 1
     place.set_xlim(days[0] - wide, days[-1] + wide)
-    mark(place.xaxis, _uncrowded(days))
-    place.grid(axis="y", color=GRID, linewidth=0.6)
-    place.set_xlabel("study day")
-    unit = f"{found.unit}{', log scale' if logarithmic else ''}"
-    place.set_ylabel(unit.lstrip(", ") or found.quantity)
+    unit = ", ".join(word for word in (found.unit, "log scale" if logarithmic else "") if word)
+    heights = canvas.log_ticks(low, high, 5) if logarithmic else ticks(low, high, 4)
+    vertical = Scale(at=heights, name=unit or found.quantity, grid=True)
+    frame(place, Scale(at=_uncrowded(days), name="study day"), vertical)
     doses = [day for day in dose_days if days[0] - wide <= day <= days[-1] + wide]
-    if doses:
-        where = place.get_xaxis_transform()
-        place.plot(doses, [0.03] * len(doses), "|", color=INK, markersize=7, markeredgewidth=1.2, transform=where)
+    strokes = [((day, 0.0), (day, 0.045)) for day in doses]
+    canvas.strokes(place, strokes, INK, 1.2, 1.0, transform=place.get_xaxis_transform())
 
 
 def _uncrowded(days: Sequence[int]) -> list[int]:

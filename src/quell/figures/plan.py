@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from quell.figures import canvas
-from quell.figures.canvas import GRID, INK, TEAL, axes, drawn, mark, sketch
+from quell.figures.canvas import INK, TEAL, Scale, axes, drawn, frame, sketch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,10 +46,6 @@ def schedule(marks: pl.DataFrame) -> Figure:
     )
     place.set_xlim(low, high)
     place.set_ylim(-0.6, len(lanes) - 0.4)
-    mark(place.yaxis, range(len(lanes)), names[::-1])
-    place.tick_params(axis="y", length=0)
-    place.spines["left"].set_visible(False)
-    mark(place.xaxis, [day for day in canvas.ticks(low, high, 7)])
-    place.grid(axis="both", color=GRID, linewidth=0.6)
-    place.set_xlabel("study day (day 1 is the first dose)")
+    horizontal = Scale(at=canvas.ticks(low, high, 7), name="study day (day 1 is the first dose)", grid=True)
+    frame(place, horizontal, Scale(at=range(len(lanes)), labels=names[::-1], grid=True, line=False))
     return figure

@@ -16,7 +16,7 @@ from quell.protocol import Protocol
 from quell.study import Study
 from quell.trial.attend import follow
 from quell.trial.plan import lay_out
-from quell.trial.potential import Selection, Truth, selection, truth
+from quell.trial.counterfactual import Selection, Truth, potential, selection, truth, truths
 from quell.trial.record import Records, keep
 from quell.trial.recruit import enrol, parameters_of
 from quell.trial.world import Conduct, TrialError, World
@@ -30,10 +30,12 @@ __all__ = [
     "Truth",
     "World",
     "lay_out",
+    "potential",
     "run",
     "selection",
     "simulate",
     "truth",
+    "truths",
 ]
 
 

@@ -107,7 +107,7 @@ def enrol(protocol: Protocol, p: parameters.Parameters, number: int, *, key: key
 
     Raises TrialError where hardly anybody is eligible.
     """
-    pool = 2 * number + 16
+    pool = number + number // 4 + 16  # more are drawn where that is not enough
     while True:
         found = candidates(protocol, p, pool, key=key)
         eligible = found.failed < 0

@@ -1,0 +1,5 @@
+"""``python -m quell`` is ``quell``."""
+
+from quell.cli import main
+
+main()

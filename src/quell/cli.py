@@ -1,0 +1,196 @@
+"""The command line: the same few verbs as the library. JSON goes to standard output, everything else to standard error.
+
+Exit codes: 0 done, 2 the input is wrong (in a sentence), 1 anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import typer
+
+from quell.sentences import BadInput
+
+app = typer.Typer(
+    name="quell",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Plan, simulate, run and read trials of immune-targeted therapy after a heart attack. "
+    "For research and trial planning, not for treating a patient.",
+)
+
+Out = Annotated[
+    pathlib.Path | None, typer.Option("--out", help="Folder for the results; made if needed.", metavar="DIR")
+]
+Key = Annotated[
+    int, typer.Option("--key", help="Any whole number: the same key gives the same result.", min=0, max=2**63 - 1)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Without = Annotated[str, typer.Option("--without", help="A world without 'efficacy', the 'drug', or the 'loop'.")]
+
+
+@app.command()
+def run(
+    protocol: Annotated[str, typer.Argument(help="A built-in protocol (ivory, ivory-finale) or a TOML file.")],
+    out: Out = None,
+    key: Key = 2026,
+    without: Without = "",
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats", help="Simulated trials behind the published-against-simulated figure.", min=0, max=100_000
+        ),
+    ] = 200,
+    as_json: Json = False,
+) -> None:
+    """Simulate one trial, analyse it, and write a report."""
+    from quell import verbs
+
+    with _telling("quell run") as tell:
+        found = verbs.run(protocol, folder=out, key=key, without=without, repeats=repeats, tell=tell)
+    _finish(found, as_json)
+
+
+@app.command()
+def analyse(
+    study: Annotated[
+        pathlib.Path, typer.Argument(help="A folder with a study: quell tables, or CDISC ADaM Dataset-JSON.")
+    ],
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="The protocol the study followed: built-in name or TOML file.")
+    ],
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Carry out a protocol's analyses on a real study, and write a report."""
+    from quell import verbs
+
+    with _telling("quell analyse") as tell:
+        found = verbs.analyse(study, protocol, folder=out, tell=tell)
+    _finish(found, as_json)
+
+
+@app.command()
+def repeat(
+    protocol: Annotated[str, typer.Argument(help="A built-in protocol or a TOML file.")],
+    trials: Annotated[int, typer.Option("--trials", help="How many trials to simulate.", min=2, max=10_000_000)] = 2000,
+    out: Out = None,
+    key: Key = 2026,
+    without: Without = "",
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="Draw the body's parameters anew for every trial.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate and analyse many trials: effect, spread, power, bias and coverage, each with its Monte Carlo error."""
+    from quell import verbs
+
+    with _telling("quell repeat") as tell:
+        found = verbs.repeat(
+            protocol, folder=out, trials=trials, key=key, without=without, uncertain=uncertain, tell=tell
+        )
+    _finish(found, as_json)
+
+
+@app.command()
+def check(
+    what: Annotated[str, typer.Argument(help="A protocol (name or TOML file), a study folder, or one data file.")],
+    protocol: Annotated[str, typer.Option("--protocol", help="For a study: the protocol to check it against.")] = "",
+    show: Annotated[bool, typer.Option("--show", help="Print a protocol in its full canonical form.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what an input is and whether it can be used."""
+    from quell import verbs
+
+    found = verbs.check(what, protocol)
+    if show and "toml" in found:
+        print(found["toml"], end="")
+        return
+    found.pop("toml", None)
+    _finish(found, as_json)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from quell import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of quell itself."""
+
+
+Tell = Callable[[str, float | None], None]
+
+
+@contextlib.contextmanager
+def _telling(title: str) -> Iterator[Tell]:
+    """A way to say what is being done and how far it is: a live line on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda step, share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
+        task = live.add_task(title, total=None)
+
+        def tell(step: str, share: float | None) -> None:
+            live.update(task, description=step, total=None if share is None else 1.0, completed=share or 0.0)
+
+        yield tell
+
+
+def _finish(found: dict[str, Any], as_json: bool) -> None:
+    """The result for a program, or in a few lines for a person."""
+    lines = found.pop("lines", [])
+    if as_json:
+        from quell.delivery import to_json
+
+        print(to_json(found))
+    else:
+        print("\n".join(lines), file=sys.stderr)
+    if found.get("problems"):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """The entry point: errors of the input become a sentence and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except BadInput as error:
+        print(f"quell: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("quell: interrupted; nothing was left half-written.", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        print("quell: this needs more memory than the machine has. Ask for fewer trials or people.", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("QUELL_DEBUG"):
+            raise
+        print(
+            f"quell: a fault of quell itself, not of your input: {type(error).__name__}: {error}\n"
+            "Run again with QUELL_DEBUG=1 to see where, and please report it.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -1,0 +1,139 @@
+"""One page that stands alone: question, answer, pictures, provenance. No network and no script are needed to read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from quell.analysis.claim import Claims
+from quell.protocol import Protocol
+from quell.report import plan, sections, words
+from quell.report.blocks import Numbering
+from quell.report.sections import Material
+from quell.sentences import BadInput
+from quell.study import Study
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Page:
+    """A finished page, and the data behind its figures as CSV by name."""
+
+    html: str
+    files: Mapping[str, bytes]
+
+    def save(self, path: str | pathlib.Path) -> pathlib.Path:
+        """Write the page whole or not at all; raises BadInput where the place cannot be written."""
+        target = pathlib.Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".quell-", suffix=".html")
+            with os.fdopen(handle, "wb") as file:
+                file.write(self.html.encode())
+            pathlib.Path(name).chmod(0o644)
+            pathlib.Path(name).replace(target)
+        except OSError as error:
+            raise BadInput(f"the report cannot be written to {target}: {error.strerror or error}.") from None
+        return target
+
+
+def build(
+    *,
+    protocol: Protocol,
+    study: Study,
+    claims: Claims,
+    simulated: bool,
+    truth: Mapping[str, Any] | None = None,
+    comparisons: Sequence[Any] = (),
+    selection: Sequence[Any] = (),
+    key: int | None = None,
+    versions: Mapping[str, str] | None = None,
+    date: str | None = None,
+) -> Page:
+    """The page of one study: the same arguments give the same bytes, because no date is put in unless one is given.
+
+    ``truth`` has, by name of claim, objects with ``value`` and ``error``. A comparison has name, unit, published,
+    published_lower, published_upper, q05, q25, q50, q75, q95, trials, source, role ("input" or "predicted") and note.
+    A selection has name, population, n, value, error, unit and note, all but the value optional.
+    """
+    of = Material(
+        protocol=protocol,
+        study=study,
+        claims=claims,
+        truth=truth or {},
+        comparisons=comparisons,
+        selection=selection,
+        simulated=simulated,
+        numbering=Numbering(),
+    )
+    total = sum(of.randomised.values())
+    answer = words.answer(claims, protocol, randomised=total, simulated=simulated, truth=truth)
+    main = sections.main_figure(of, answer.title)
+    found = list(_sections(of))
+    html = _template().render(
+        protocol=protocol,
+        answer=answer,
+        summary=words.summary(protocol, of.randomised, simulated=simulated),
+        research=words.RESEARCH,
+        main=main,
+        sections=found,
+        looks=list(of.looks.values()),
+        simulated=simulated,
+        provenance=_provenance(protocol, study, key, versions or {}, date),
+        style=_style(),
+    )
+    return Page(html=html, files=dict(of.numbering.files))
+
+
+def _sections(of: Material) -> Sequence[Any]:
+    claims = sections.claims_section(of)
+    events = sections.events_section(of)
+    people = plan.people_section(of)
+    courses = sections.courses_section(of)
+    pairs = sections.pairs_section(of)
+    curves = any(endpoint.timed for endpoint in of.protocol.endpoints) and of.study["followed"].height > 0
+    rest = (
+        plan.schedule_section(of),
+        plan.comparisons_section(of),
+        plan.selection_section(of),
+        plan.assumptions_section(of),
+        plan.estimands_section(of),
+        sections.references(of, pairs=pairs is not None, curves=curves),
+    )
+    return [section for section in (claims, events, people, courses, pairs, *rest) if section is not None]
+
+
+def _provenance(
+    protocol: Protocol, study: Study, key: int | None, versions: Mapping[str, str], date: str | None
+) -> list[tuple[str, str]]:
+    lines = [
+        ("Protocol", f"{protocol.name}, version {protocol.version}, fingerprint {protocol.fingerprint}"),
+        ("Registered as", ", ".join(protocol.registry)),
+        ("Data", f"digest {study.digest}{f', from {study.origin}' if study.origin else ''}"),
+        ("Key", "" if key is None else str(key)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("Date", date or ""),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    text = (importlib.resources.files("quell") / "pages" / "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(text)
+
+
+@functools.cache
+def _style() -> Markup:
+    return Markup((importlib.resources.files("quell") / "pages" / "page.css").read_text(encoding="utf-8"))

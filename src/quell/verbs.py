@@ -1,0 +1,195 @@
+"""What each verb does, for the command line and the page alike: input names in, results as a dictionary out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quell import __version__
+from quell.analysis.claim import Claims
+from quell.delivery import deliver, to_json
+from quell.protocol import Protocol
+from quell.study import Study
+
+Tell = Callable[[str, float | None], None]
+
+
+def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repeats: int, tell: Tell) -> dict[str, Any]:
+    """Simulate one trial, analyse it, compare it with the truth and with what is published, and report."""
+    protocol = Protocol.load(name)
+    tell("waking the simulator", None)
+    from quell import keys, trial
+    from quell.analysis.plan import analyse as carry_out
+
+    keys.keep_compilations()
+    world = trial.World().without(without) if without else trial.World()
+    tell("living the trial", None)
+    study = trial.run(protocol, world, key=key)
+    claims = carry_out(protocol, study)
+    tell("living everybody under every arm", None)
+    lived = trial.potential(protocol, world, key=keys.at(key, "truth of the world"))
+    truths, selected = trial.truths(protocol, lived), trial.selection(protocol, lived)
+    compared = _compared(protocol, world, key, repeats, tell)
+    tell("writing the report", None)
+    folder = folder or pathlib.Path("out") / protocol.name
+    page = _page(
+        protocol, study, claims, truth=truths, selection=selected, comparisons=compared, key=key, simulated=True
+    )
+    result = _results(protocol, key, claims) | {
+        "world": world.name,
+        "truth": {one: truth._asdict() for one, truth in truths.items()},
+        "selection": [_selected(row) for row in selected],
+        "comparisons": [dataclasses.asdict(one) for one in compared],
+        "study": study.digest,
+    }
+    return _delivered(protocol, study, result, page, folder, claims)
+
+
+def _compared(protocol: Protocol, world: Any, key: int, repeats: int, tell: Tell) -> list[Any]:
+    """Published figures against many simulated trials, the body's parameters drawn anew for each."""
+    from quell import design, exam, keys
+
+    watch = exam.watch(protocol)
+    if repeats == 0 or watch is None:
+        return []
+    found = design.repeat(
+        protocol,
+        world.drawn(),
+        trials=repeats,
+        key=keys.at(key, "comparisons"),
+        watch=watch,
+        progress=lambda done, of: tell("simulating further trials", done / of),
+    )
+    return exam.comparisons(found)
+
+
+def analyse(path: pathlib.Path, name: str, *, folder: pathlib.Path | None, tell: Tell) -> dict[str, Any]:
+    """Read a real study, carry out the protocol's analyses, and report."""
+    from quell.analysis.plan import analyse as carry_out
+    from quell.exchange import read_study
+
+    protocol = Protocol.load(name)
+    tell("reading the study", None)
+    study = read_study(path, protocol)
+    tell("analysing", None)
+    claims = carry_out(protocol, study)
+    tell("writing the report", None)
+    page = _page(protocol, study, claims, simulated=False)
+    result = _results(protocol, None, claims) | {"study": study.digest}
+    return _delivered(protocol, study, result, page, folder or pathlib.Path("out") / protocol.name, claims)
+
+
+def repeat(
+    name: str, *, folder: pathlib.Path | None, trials: int, key: int, without: str, uncertain: bool, tell: Tell
+) -> dict[str, Any]:
+    """Many trials: the operating characteristics of every declared analysis, beside the truth."""
+    protocol = Protocol.load(name)
+    tell("waking the simulator", None)
+    from quell import design, keys, trial
+
+    keys.keep_compilations()
+    world = trial.World().without(without) if without else trial.World()
+    world = world.drawn() if uncertain else world
+    found = design.repeat(
+        protocol, world, trials=trials, key=key, progress=lambda done, of: tell(f"{done:,} of {of:,} trials", done / of)
+    )
+    truths = trial.truth(protocol, world, key=keys.at(key, "truth of the world"))
+    rows = found.performances(truths)
+    result = {
+        "protocol": protocol.name,
+        "fingerprint": protocol.fingerprint,
+        "key": key,
+        "version": __version__,
+        "world": world.name,
+        "trials": trials,
+        "performances": [_performance(row) for row in rows],
+    }
+    if folder:
+        deliver(folder, {"performances.json": to_json(result) + "\n"})
+    return result | {"lines": [f"{trials:,} trials of {protocol.name} in the world '{world.name}'", *map(_said, rows)]}
+
+
+def _performance(row: Any) -> dict[str, Any]:
+    plain = dataclasses.asdict(row)
+    return plain | {"truth": row.truth._asdict() if row.truth else None}
+
+
+def _said(row: Any) -> str:
+    truth = f", truth {row.truth.value:.3g} ± {row.truth.error:.1g}" if row.truth else ""
+    cover = f", interval holds the truth in {row.covers}" if row.covers else ""
+    if row.usable == 0:
+        return f"  {row.name}: rejects in {row.rejects}"
+    return f"  {row.name}: mean {row.mean:.3g} ± {row.mean_error:.1g}, spread {row.spread:.3g}{truth}; rejects in {row.rejects}{cover}"
+
+
+def check(what: str, protocol: str) -> dict[str, Any]:
+    """Say what an input is and what is wrong with it."""
+    path = pathlib.Path(what)
+    if path.is_dir() or (path.is_file() and path.suffix != ".toml"):
+        from quell.exchange import describe
+
+        found = describe(path, Protocol.load(protocol) if protocol else None)
+        return found | {"lines": _described(found)}
+    declared = Protocol.load(what)
+    return {
+        "kind": "protocol",
+        "protocol": declared.name,
+        "fingerprint": declared.fingerprint,
+        "arms": [arm.name for arm in declared.arms],
+        "visits": [visit.name for visit in declared.visits],
+        "analyses": [analysis.name for analysis in declared.analyses],
+        "problems": [],
+        "toml": declared.to_toml(),
+        "lines": [
+            f"{declared.name}: {declared.title}",
+            f"  {len(declared.arms)} arms, {declared.population.planned} people planned, {len(declared.visits)} visits, "
+            f"{len(declared.analyses)} analyses; fingerprint {declared.fingerprint}",
+        ],
+    }
+
+
+def _described(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{key}: {value}" for key, value in found.items() if key != "problems" and not isinstance(value, (dict, list))
+    ]
+    problems = [f"quell: {problem}" for problem in found.get("problems", [])]
+    return lines + (problems or ["no problem found"])
+
+
+def _results(protocol: Protocol, key: int | None, claims: Claims) -> dict[str, Any]:
+    return {
+        "protocol": protocol.name,
+        "fingerprint": protocol.fingerprint,
+        "key": key,
+        "version": __version__,
+        "claims": [claim.to_dict() for claim in claims],
+    }
+
+
+def _selected(row: Any) -> dict[str, Any]:
+    return {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in row._asdict().items()}
+
+
+def _page(protocol: Protocol, study: Study, claims: Claims, **more: Any) -> Any:
+    from quell import report
+
+    versions = {name: importlib.metadata.version(name) for name in ("quell", "numpy", "polars", "jax", "matplotlib")}
+    return report.build(protocol=protocol, study=study, claims=claims, versions=versions, **more)
+
+
+def _delivered(
+    protocol: Protocol, study: Study, result: dict[str, Any], page: Any, folder: pathlib.Path, claims: Claims
+) -> dict[str, Any]:
+    files: dict[str, bytes | str] = {
+        "report.html": page.html,
+        "results.json": to_json(result) + "\n",
+        "protocol.toml": protocol.to_toml(),
+    }
+    files |= {f"study/{name}.csv": table.write_csv().encode() for name, table in study.tables.items()}
+    written = deliver(folder, files)
+    primary = claims[next(claim.name for claim in claims if claim.role == "primary")]
+    lines = [f"{primary.name}: {primary}", *(f"  {warning}" for warning in primary.warnings), f"report: {written[0]}"]
+    return result | {"files": [str(path) for path in written], "lines": lines}
