@@ -10,7 +10,7 @@ import csv
 import json
 import pathlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -157,7 +157,7 @@ def _ragged(name: str, line: int, found: int, width: int) -> str:
     )
 
 
-def header(cells: Row, name: str) -> list[str]:
+def header(cells: Sequence[str | None], name: str) -> list[str]:
     """The column names, each given and each once; raises FileError otherwise."""
     names = [(cell or "").strip() for cell in cells]
     if len(names) > MOST_COLUMNS:

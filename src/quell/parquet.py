@@ -7,13 +7,20 @@ the contents are polars'.
 
 from __future__ import annotations
 
+import io
 import pathlib
 import struct
-from typing import Any, BinaryIO
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO, TypeVar
 
 import polars as pl
 
 from quell.bounded import LARGEST_FILE, LONGEST_CELL, FileError, cells_within, header, size_of, within
+
+T = TypeVar("T")
 
 _MAGIC = b"PAR1"
 _LARGEST_FOOTER = 64_000_000
@@ -35,28 +42,48 @@ def read_parquet(path: pathlib.Path) -> pl.DataFrame:
     try:
         with path.open("rb") as file:
             _measured(file, size, path.name)
-        names = list(pl.read_parquet_schema(path))
-        header(list(names), path.name)
-        return cells_within(pl.read_parquet(path, use_statistics=False), path.name)
-    except FileError:
-        raise
-    except (_Broken, struct.error, IndexError, OSError, pl.exceptions.PolarsError, ValueError):
+        found = _apart(path)
+    except (_Broken, struct.error, IndexError, OSError, pl.exceptions.PolarsError):
         raise FileError(f"{path.name} is not a Parquet file, or a damaged one. Write it again.") from None
-    except pl.exceptions.PanicException:
-        raise FileError(f"{path.name} is not a Parquet file, or a damaged one. Write it again.") from None
+    header(list(found.columns), path.name)
+    within(found.height, found.width, path.name)
+    return cells_within(found, path.name)
+
+
+_DECODE = "import sys, polars; polars.read_parquet(sys.argv[1], use_statistics=False).write_ipc(sys.argv[2])"
+_PATIENCE = 600  # seconds
+
+
+def _apart(path: pathlib.Path) -> pl.DataFrame:
+    """The contents, decoded in a process of their own: damaged pages can end the decoder's process without a word."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "table.arrow"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-c", _DECODE, str(path.resolve()), str(out)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise FileError(f"{path.name} takes more than {_PATIENCE} seconds to decode. Write it as CSV.") from None
+        if done.returncode or not out.is_file():
+            raise _Broken
+        return pl.read_ipc(io.BytesIO(out.read_bytes()))
 
 
 def _measured(file: BinaryIO, size: int, name: str) -> None:
     footer = _footer(file, size)
-    rows, groups = footer.get(3), footer.get(4, [])
-    if not isinstance(rows, int) or not isinstance(groups, list) or rows < 0:
+    rows, groups = _part(footer, 3, int), footer.get(4, [])
+    if not isinstance(groups, list) or rows < 0:
         raise _Broken
-    columns = max((len(group.get(1, [])) for group in groups), default=0)
-    within(rows, columns, name)
+    chunks = [_part(group, 1, list) for group in groups]
+    within(rows, max(map(len, chunks), default=0), name)
     unpacked = pages = 0
-    for group in groups:
-        for column in group.get(1, []):
-            for page in _pages(file, size, column.get(3, {})):
+    for group in chunks:
+        for column in group:
+            for page in _pages(file, size, _part(column, 3, dict)):
                 unpacked += page
                 pages += 1
                 if page > _LARGEST_PAGE or unpacked > LARGEST_FILE:
@@ -66,6 +93,14 @@ def _measured(file: BinaryIO, size: int, name: str) -> None:
                     )
                 if pages > _MOST_PAGES:
                     raise FileError(f"{name} has more than {_MOST_PAGES:,} pages. Write it in larger row groups.")
+
+
+def _part(structure: Any, number: int, kind: type[T]) -> T:
+    """One field of a structure, of its kind; raises _Broken where it is not."""
+    found = structure.get(number) if isinstance(structure, dict) else None
+    if not isinstance(found, kind):
+        raise _Broken
+    return found
 
 
 def _footer(file: BinaryIO, size: int) -> dict[int, Any]:
@@ -81,19 +116,19 @@ def _footer(file: BinaryIO, size: int) -> dict[int, Any]:
     return _Compact(file.read(length)).structure()
 
 
-def _pages(file: BinaryIO, size: int, column: dict[int, Any]):
+def _pages(file: BinaryIO, size: int, column: dict[int, Any]) -> Iterator[int]:
     """The unpacked size of each page of a column chunk, by walking the page headers."""
-    start = min(column[at] for at in (9, 11) if isinstance(column.get(at), int)) if 9 in column else -1
-    packed = column.get(7, -1)
-    if not isinstance(packed, int) or start < 4 or packed < 0 or start + packed > size:
+    packed, first, dictionary = _part(column, 7, int), _part(column, 9, int), column.get(11)
+    start = min(first, dictionary) if isinstance(dictionary, int) else first
+    if start < 4 or packed < 0 or start + packed > size:
         raise _Broken
     at, end = start, start + packed
     while at < end:
         file.seek(at)
         reader = _Compact(file.read(min(_LARGEST_HEADER, end - at)))
         page = reader.structure()
-        whole, stored = page.get(2), page.get(3)
-        if not isinstance(whole, int) or not isinstance(stored, int) or whole < 0 or stored < 0:
+        whole, stored = _part(page, 2, int), _part(page, 3, int)
+        if whole < 0 or stored < 0:
             raise _Broken
         at += reader.at + stored
         yield whole

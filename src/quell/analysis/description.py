@@ -1,4 +1,4 @@
-"""What a record shows before anything is claimed: the flow of people, Table 1, courses, pairs and event curves.
+"""What a record shows before anything is claimed: Table 1, courses, pairs and event curves.
 
 Figures and pages draw these frames and compute nothing themselves. Every frame is long: one row per arm and item.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,176 +15,12 @@ from scipy import special
 
 from quell import units
 from quell.analysis import survival
-from quell.promises import Endpoint, Estimand
+from quell.promises import Endpoint
 from quell.protocol import Protocol
 from quell.study import Columns, Study
 
 TOTAL = "total"
-NO_REASON = "reason not recorded"
 SKEWED = 1.0  # above this skewness a mean describes nobody, and the median is shown
-
-
-class Exit(NamedTuple):
-    """Why some people left between two boxes of the flow, and how many."""
-
-    reason: str
-    n: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Box:
-    """One box of the flow: who is here, of which earlier box, and why the others of that box are not."""
-
-    name: str
-    n: int
-    of: str = ""
-    exits: tuple[Exit, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Flow:
-    """The CONSORT flow: the boxes before randomisation, then those of each arm.
-
-    In every box, n + the exits = n of the box named by ``of``; the arms' first boxes add up to ``randomised``.
-    """
-
-    before: tuple[Box, ...]
-    arms: dict[str, tuple[Box, ...]]
-
-    def frame(self) -> pl.DataFrame:
-        """The flow as rows: arm (empty before randomisation), box, n, and each exit's reason and count."""
-        rows = []
-        for arm, boxes in (("", self.before), *self.arms.items()):
-            for box in boxes:
-                rows.append({"arm": arm, "box": box.name, "of": box.of, "n": box.n, "reason": "", "left": None})
-                rows += [
-                    {"arm": arm, "box": box.name, "of": box.of, "n": box.n, "reason": one.reason, "left": one.n}
-                    for one in box.exits
-                ]
-        return pl.DataFrame(rows, schema={"arm": pl.String, "box": pl.String, "of": pl.String} | _COUNTS)
-
-
-_COUNTS = {"n": pl.Int64, "reason": pl.String, "left": pl.Int64}
-
-
-# -- the flow of people ---------------------------------------------------------------------------------------------
-def flow(study: Study, protocol: Protocol, columns: Columns | None = None) -> Flow:
-    """The way of everybody through the trial, counted from the milestones and readings (CONSORT 2025, doi:10.1136/bmj-2024-081123).
-
-    >>> from quell.protocol import Protocol
-    >>> record = pl.DataFrame({"subject": ["1", "2", "3"], "site": "A", "arm": ["aldesleukin", "placebo", None]})
-    >>> found = flow(Study(protocol="ivory", tables={"subjects": record}), Protocol.load("ivory"))
-    >>> [(box.name, box.n) for box in found.before]
-    [('screened', 3), ('randomised', 2)]
-    """
-    people = study["subjects"]["subject"].to_list()
-    road = _Road(study)
-    randomised = set(study.randomised["subject"])
-    before = [Box(name="screened", n=len(people))]
-    here, name = list(people), "screened"
-    if "eligible" in road.names:
-        eligible = [one for one in here if one in randomised or road.reached(one, "eligible")]
-        before.append(_box("eligible", name, here, eligible, lambda one: road.reason(one, "eligible")))
-        here, name = eligible, "eligible"
-    chosen = [one for one in here if one in randomised]
-    before.append(_box("randomised", name, here, chosen, lambda one: road.reason(one, "randomised")))
-    if len(before) == 2 and before[0].n == before[1].n:
-        before = [Box(name="randomised", n=before[1].n)]
-    return Flow(before=tuple(before), arms=_arms(study, protocol, road, columns or study.columns(protocol)))
-
-
-class _Road:
-    """Who reached which milestone, and the reason of who did not."""
-
-    def __init__(self, study: Study) -> None:
-        table = study["milestones"]
-        self.names = set(table["milestone"])
-        rows = table.select("subject", "milestone", "reached", "reason").iter_rows()
-        self._rows = {(subject, milestone): (bool(reached), reason) for subject, milestone, reached, reason in rows}
-
-    def reached(self, subject: str, milestone: str) -> bool:
-        return self._rows.get((subject, milestone), (False, ""))[0]
-
-    def reason(self, subject: str, *milestones: str) -> str:
-        """The first reason given at these milestones."""
-        for milestone in milestones:
-            reached, reason = self._rows.get((subject, milestone), (True, ""))
-            if not reached and reason:
-                return str(reason)
-        return NO_REASON
-
-
-def _box(name: str, of: str, parents: Sequence[str], members: Sequence[str], why: Any) -> Box:
-    inside = set(members)
-    counts: dict[str, int] = {}
-    for one in parents:
-        if one not in inside:
-            reason = why(one)
-            counts[reason] = counts.get(reason, 0) + 1
-    exits = tuple(Exit(reason, n) for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    return Box(name=name, n=len(members), of=of, exits=exits)
-
-
-def _arms(study: Study, protocol: Protocol, road: _Road, columns: Columns) -> dict[str, tuple[Box, ...]]:
-    subjects = study.randomised["subject"].to_list()
-    estimand = protocol.estimand(protocol.primary.estimand)
-    included, without = _analysed(columns, protocol, estimand)
-    found = {}
-    for index, arm in enumerate(columns.arms):
-        members = [one for one, code in zip(subjects, columns.arm, strict=True) if code == index]
-        at = {one: place for place, one in enumerate(subjects)}
-        boxes = [Box(name="randomised", n=len(members))]
-        here = {"randomised": members}
-        for step in ("treated", "completed treatment", "followed up"):
-            if step in road.names and (step != "followed up" or protocol.follow_up):
-                of = _parent(step, protocol, here)
-                stay = [one for one in here[of] if road.reached(one, step)]
-                boxes.append(_box(step, of, here[of], stay, lambda one, step=step: road.reason(one, step)))
-                here[step] = stay
-        of = estimand.population if estimand.population in here else "randomised"
-        stay = [one for one in here[of] if included[at[one]]]
-
-        def why(one: str) -> str:
-            return road.reason(one, *_STEPS) if road.reason(one, *_STEPS) != NO_REASON else without[at[one]]
-
-        boxes.append(_box("analysed for the primary question", of, here[of], stay, why))
-        found[arm] = tuple(boxes)
-    return found
-
-
-_STEPS = ("treated", "completed treatment", "followed up")
-
-
-def _parent(step: str, protocol: Protocol, here: dict[str, list[str]]) -> str:
-    if step == "followed up" and protocol.follow_up and protocol.follow_up.of == "all randomised":
-        return "randomised"
-    return list(here)[-1]
-
-
-def _analysed(columns: Columns, protocol: Protocol, estimand: Estimand) -> tuple[np.ndarray, list[str]]:
-    """Who can be in the primary analysis, and for everybody else what is missing."""
-    endpoint = protocol.endpoint(estimand.endpoint)
-    inside = columns.sets.get(estimand.population, np.ones(columns.arm.shape, dtype=bool))
-    outcome, word = _outcome(columns, endpoint)
-    needs = [(inside, f"not in the set '{estimand.population}'"), (outcome, word)]
-    if "baseline" in protocol.primary.adjust and not endpoint.timed:
-        known = np.isfinite(baseline(columns, protocol, endpoint.quantity, endpoint.location))
-        needs.append((known, f"no baseline {endpoint.quantity}"))
-    included = np.all([need for need, _ in needs], axis=0)
-    words = [next((why for need, why in needs if not need[at]), "") for at in range(len(included))]
-    return included, words
-
-
-def _outcome(columns: Columns, endpoint: Endpoint) -> tuple[np.ndarray, str]:
-    if endpoint.timed:
-        ends = [columns.followed[kind] for kind in (*endpoint.components, "") if kind in columns.followed]
-        known = np.any([np.isfinite(end) for end in ends], axis=0) if ends else np.zeros(columns.arm.shape, dtype=bool)
-        return known, "not followed"
-    visits = endpoint.visits or (endpoint.visit,)
-    arrays = [columns.readings.get((endpoint.quantity, endpoint.location, visit)) for visit in visits]
-    known = [np.isfinite(array) for array in arrays if array is not None]
-    word = f"no {endpoint.quantity} at {visits[-1]}"
-    return (np.any(known, axis=0) if known else np.zeros(columns.arm.shape, dtype=bool)), word
 
 
 # -- baseline -----------------------------------------------------------------------------------------------------
@@ -259,7 +94,7 @@ def _described(
 
 def _numbers(name: str, unit: str, values: np.ndarray, groups: list[tuple[str, np.ndarray]]) -> list[dict[str, object]]:
     kind = "median (IQR)" if abs(skewness(values)) > SKEWED else "mean (SD)"
-    rows = []
+    rows: list[dict[str, object]] = []
     for arm, members in groups:
         known = values[members & np.isfinite(values)]
         low, middle, high = np.percentile(known, [25, 50, 75]) if len(known) else (None, None, None)
@@ -275,7 +110,8 @@ def _numbers(name: str, unit: str, values: np.ndarray, groups: list[tuple[str, n
 def _levels(
     name: str, words: pl.Series, levels: list[str], groups: list[tuple[str, np.ndarray]]
 ) -> list[dict[str, object]]:
-    known, rows = words.is_not_null().to_numpy(), []
+    known = words.is_not_null().to_numpy()
+    rows: list[dict[str, object]] = []
     for level in levels:
         same = (words == level).fill_null(False).to_numpy()
         for arm, members in groups:
@@ -412,6 +248,8 @@ class VersusBaseline:
     points: pl.DataFrame  # subject, arm, baseline, change
     line: pl.DataFrame  # baseline, expected, lower, upper (empty where the control arm has fewer than 3 pairs)
     slope: float
+    slope_lower: float
+    slope_upper: float
     intercept: float
 
 
@@ -427,15 +265,22 @@ def versus_baseline(pairs: pl.DataFrame, control: str, level: float = 0.95) -> V
     spread = float(((x - x.mean()) ** 2).sum()) if len(x) else 0.0
     if len(x) < 3 or spread <= 0:
         empty = pl.DataFrame(schema=dict.fromkeys(("baseline", "expected", "lower", "upper"), pl.Float64))
-        return VersusBaseline(points=points, line=empty, slope=math.nan, intercept=math.nan)
+        nothing = dict.fromkeys(("slope", "slope_lower", "slope_upper", "intercept"), math.nan)
+        return VersusBaseline(points=points, line=empty, **nothing)
     slope = float(((x - x.mean()) * y).sum() / spread)
     intercept = float(y.mean() - slope * x.mean())
-    left = y - intercept - slope * x
-    grid = np.linspace(pairs["baseline"].min(), pairs["baseline"].max(), 25)  # type: ignore[arg-type]
-    se = np.sqrt((left**2).sum() / (len(x) - 2) * (1 / len(x) + (grid - x.mean()) ** 2 / spread))
-    expected, half = intercept + slope * grid, special.stdtrit(len(x) - 2, (1 + level) / 2) * se
+    variance = float(((y - intercept - slope * x) ** 2).sum()) / (len(x) - 2)
+    t = float(special.stdtrit(len(x) - 2, (1 + level) / 2))
+    every = pairs["baseline"].to_numpy()
+    grid = np.linspace(float(every.min()), float(every.max()), 25)
+    expected = intercept + slope * grid
+    half = t * np.sqrt(variance * (1 / len(x) + (grid - x.mean()) ** 2 / spread))
     line = pl.DataFrame({"baseline": grid, "expected": expected, "lower": expected - half, "upper": expected + half})
-    return VersusBaseline(points=points, line=line, slope=slope, intercept=intercept)
+    limits = {
+        "slope_lower": slope - t * math.sqrt(variance / spread),
+        "slope_upper": slope + t * math.sqrt(variance / spread),
+    }
+    return VersusBaseline(points=points, line=line, slope=slope, intercept=intercept, **limits)
 
 
 # -- events -----------------------------------------------------------------------------------------------------------
@@ -469,7 +314,9 @@ def incidence(
     mine = members & (columns.arm == columns.arms.index(arm)) & np.isfinite(time) & (time > 0)
     time, happened = time[mine], happened[mine]
     if not len(time):
-        empty = {name: [] for name in ("day", "incidence", "lower", "upper", "at_risk", "events", "censored")}
+        empty: dict[str, list[float]] = {
+            name: [] for name in ("day", "incidence", "lower", "upper", "at_risk", "events", "censored")
+        }
         return Incidence(arm=arm, n=0, events=0, curve=pl.DataFrame(empty), table=_at_risk(time, happened, days))
     curve = survival.kaplan_meier(time, happened, interval="log-log")
     frame = pl.DataFrame(

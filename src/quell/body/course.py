@@ -98,8 +98,8 @@ class Mesh:
 
 
 # The grading of the mesh, chosen by measurement (benchmarks/lives.py): days after a dose -> (first step, growth, longest)
-GRADING = ((1, (0.004, 1.22, 0.03)), (2, (0.04, 1.2, 0.10)), (3, (0.1, 1.3, 0.25)), (4, (0.25, 1.2, 0.34)))
-QUIET = (0.5, 1.0, 0.5)
+GRADING = ((1, (0.003, 1.18, 0.018)), (2, (0.022, 1.06, 0.06)), (3, (0.07, 1.2, 0.2)), (4, (0.2, 1.2, 0.25)))
+QUIET = (0.34, 1.0, 0.34)
 WASHOUT = 9  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
 LATER = (0.05, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
 

@@ -49,10 +49,10 @@ def forest(rows: pl.DataFrame, *, ratio: bool, sides: tuple[str, str], axis: str
 
 
 def label_of(row: dict[str, Any]) -> tuple[str, str]:
-    """A row's label and value: on one line where both fit."""
+    """A row's label on as many lines as it needs; a last empty line where its value finds no room beside it."""
     if len(row["label"]) + len(row["value"]) + 2 <= CHARACTERS:
         return row["label"], row["value"]
-    return wrapped(row["label"], CHARACTERS) + "\n" + row["value"], ""
+    return wrapped(row["label"], CHARACTERS) + "\n", row["value"]
 
 
 def row_height(text: str) -> float:
@@ -73,10 +73,18 @@ def forest_rows(
     null = 1.0 if ratio else 0.0
     place.axvline(null, color=FAINT, linewidth=1, linestyle=(0, (3, 2)))
     for row, (label, value), height in zip(rows.iter_rows(named=True), labels, heights, strict=True):
-        _boxed(place, 0, top, label, "left", weight="bold" if row["primary"] else "normal")
-        _boxed(place, 1, top, value, "right")
+        _labelled(place, top, label, value, "bold" if row["primary"] else "normal")
         _interval(place, row, top - height + 0.14)
         top -= height
+
+
+def _labelled(place: Axes, top: float, label: str, value: str, weight: str) -> None:
+    """The label at the left; the value at the right of it, or under it where there is no room."""
+    _boxed(place, 0, top, label.rstrip("\n"), "left", weight)
+    if label.endswith("\n"):
+        _boxed(place, 0, top - LINE * label.count("\n"), value, "left")
+    else:
+        _boxed(place, 1, top, value, "right")
 
 
 def _boxed(place: Axes, x: float, y: float, text: str, side: Any, weight: str = "normal") -> None:
@@ -124,7 +132,7 @@ def forest_axis(place: Axes, *, ratio: bool, sides: tuple[str, str], axis: str) 
     """Ticks, what lies on either side of no effect, and the name of the axis."""
     low, high = place.get_xlim()
     frame(place, Scale(at=log_ticks(low, high) if ratio else ticks(low, high), grid=True), Scale(line=False))
-    height = place.figure.get_size_inches()[1] * place.get_position().height
+    height = place.bbox.height / POINT
     place.text(0, -0.33 / height, sides[0], transform=place.transAxes, ha="left", va="top", color=FAINT)
     place.text(1, -0.33 / height, sides[1], transform=place.transAxes, ha="right", va="top", color=FAINT)
     if axis:
@@ -146,8 +154,7 @@ def exam(rows: pl.DataFrame) -> Figure:
     place.set_ylim(0, sum(heights))
     top = sum(heights)
     for row, (label, value), height in zip(rows.iter_rows(named=True), labels, heights, strict=True):
-        _boxed(place, 0, top, label, "left", weight="bold")
-        _boxed(place, 1, top, value, "right")
+        _labelled(place, top, label, value, "bold")
         _exam_row(place, row, top - height + 0.32)
         top -= height
     return figure

@@ -84,7 +84,7 @@ def _table(
         y -= LINE / height
         for curve in curves:
             look = arms[curve.arm]
-            figure.text(0.08 / width, y, labels[curve.arm], va="top", color=look.colour, linespacing=1.3)
+            figure.text(0.08 / width, y, labels[curve.arm], va="top", color=look.colour)
             for day, count in curve.table.select("day", column).iter_rows():
                 x = box.x0 + box.width * (day - low) / (high - low)
                 figure.text(x, y, str(count), va="top", ha="center")

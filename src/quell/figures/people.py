@@ -45,11 +45,11 @@ def answer(
     """The main figure: everybody before and after, and below it the difference between the arms."""
     labels = [label_of(row) for row in rows.iter_rows(named=True)]
     heights = [row_height(text) for text, _ in labels]
-    below = sum(heights) + 0.7
+    below = sum(heights) + 0.7 + (len(arms) > 2) * 0.25
     figure = sketch(2.6 + below)
     place = axes(figure, LEFT, below + 0.5, RIGHT, 0.12)
     _paired(place, pairs, means, arms, moments=moments, unit=unit)
-    strip = axes(figure, 0.18, 0.52, 0.18, 2.6 + 0.12)
+    strip = axes(figure, 0.18, 0.52, 0.18, 2.6 + below - sum(heights) - 0.58)
     forest_rows(strip, rows, labels, heights, ratio=False)
     forest_axis(strip, ratio=False, sides=sides, axis="")
     return figure
@@ -124,9 +124,9 @@ def versus_baseline(found: VersusBaseline, arms: Mapping[str, Look], *, quantity
         mine = found.points.filter(pl.col("arm") == arm)
         chosen = list(canvas.some(mine.height))
         x, y = mine["baseline"].to_numpy()[chosen], mine["change"].to_numpy()[chosen]
-        style = {"markersize": 4.4, "alpha": 0.75, "markeredgewidth": 0.9}
+        fill = "none" if look.marker == "s" else look.colour
         place.plot(
-            x, y, look.marker, color=look.colour, markerfacecolor="none" if look.marker == "s" else look.colour, **style
+            x, y, look.marker, color=look.colour, markerfacecolor=fill, markersize=4.4, alpha=0.75, markeredgewidth=0.9
         )
     place.axhline(0, color=FAINT, linewidth=0.8)
     points = found.points
@@ -157,7 +157,7 @@ def course(found: Course, arms: Mapping[str, Look], *, dose_days: Sequence[int])
     if logarithmic:
         place.set_yscale("log")
     ends = []
-    shift = 0.006 * (summary["day"].max() - summary["day"].min() or 1)  # type: ignore[operator]
+    shift = 0.006 * float(np.ptp(summary["day"].to_numpy()) or 1)
     for index, (arm, look) in enumerate(arms.items()):
         offset = shift * (2 * index - len(arms) + 1)
         _dots(place, points.filter(pl.col("arm") == arm), offset, look)

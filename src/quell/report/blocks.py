@@ -50,7 +50,7 @@ class Block:
     legend: bool = False
     head: tuple[str, ...] = ()
     rows: tuple[tuple[Cell, ...], ...] = ()
-    cards: bool = False  # whether each row becomes a card on a narrow page
+    narrow: str = "plain"  # on a narrow page each row is a "card", a "line" of text, "stacked" under its name, or plain
     paragraphs: tuple[str, ...] = ()
     flow: object = None
     data: tuple[Data, ...] = ()
@@ -80,7 +80,7 @@ class Numbering:
     def data(self, name: str, frame: pl.DataFrame) -> Data:
         """A frame as CSV to download."""
         content = csv(frame)
-        file = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'data'}.csv"
+        file = f"{re.sub(r'[^a-z0-9]+', '-', name.lower().replace('%', 'percent')).strip('-') or 'data'}.csv"
         while file in self.files and self.files[file] != content:
             file = file.replace(".csv", "-more.csv")
         self.files[file] = content

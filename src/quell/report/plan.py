@@ -9,6 +9,7 @@ import polars as pl
 
 from quell import figures
 from quell.analysis import description
+from quell.analysis.flow import flow as flow_of
 from quell.promises import Arm, Endpoint, Estimand
 from quell.protocol import Protocol
 from quell.report import words
@@ -19,7 +20,7 @@ from quell.report.sections import Material
 # -- people -------------------------------------------------------------------------------------------------------------
 def people_section(of: Material) -> Section:
     """The CONSORT flow and Table 1."""
-    flow = description.flow(of.study, of.protocol, of.columns)
+    flow = flow_of(of.study, of.protocol, of.columns)
     label, key = of.numbering.next("Figure")
     primary = {arm: boxes[-1].n for arm, boxes in flow.arms.items()}
     total, analysed = sum(of.randomised.values()), sum(primary.values())
@@ -56,7 +57,15 @@ def _table_one(of: Material) -> Block:
     data = (of.numbering.data("table one", frame),)
     title = "Who was randomised (Table 1 of the trial)"
     return Block(
-        kind="table", key=key, label=label, title=title, caption=caption, head=head, rows=tuple(rows), data=data
+        kind="table",
+        key=key,
+        label=label,
+        title=title,
+        caption=caption,
+        head=head,
+        rows=tuple(rows),
+        narrow="stacked",
+        data=data,
     )
 
 
@@ -181,7 +190,7 @@ def _comparison(of: Material, rows: Sequence[Any], title: str, role: str) -> Blo
     label, key = of.numbering.next("Figure")
     inside = sum(one.q05 <= one.published <= one.q95 for one in rows)
     if role == "predicted":
-        title = f"{inside} of {len(rows)} published figures lie within what 90 % of simulated trials give"
+        title = f"Within what 90 % of simulated trials give: {inside} of {len(rows)} published figures"
     size = 4
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     panels = []
@@ -219,7 +228,7 @@ def _comparison_table(of: Material) -> Block:
         title="Published figures and their sources",
         head=head,
         rows=tuple(rows),
-        cards=True,
+        narrow="card",
     )
 
 
@@ -243,7 +252,7 @@ def selection_section(of: Material) -> Section | None:
         )
     lead = "Whoever is left out changes the question. The same comparison, among everybody and among those chosen:"
     block = Block(
-        kind="table", key=key, label=label, title="What selection does", head=head, rows=tuple(rows), cards=True
+        kind="table", key=key, label=label, title="What selection does", head=head, rows=tuple(rows), narrow="card"
     )
     return Section(key="selection", title="Who is chosen", lead=lead, blocks=(block,))
 
@@ -271,7 +280,7 @@ def estimands_section(of: Material) -> Section:
     rows = tuple(cells(_attributes(of.protocol, one), head) for one in of.protocol.estimands)
     title = "Estimands: treatment, population, variable, intercurrent events, summary"
     caption = "ICH E9(R1). An intercurrent event without a strategy here is not expected by the protocol."
-    block = Block(kind="table", key=key, label=label, title=title, caption=caption, head=head, rows=rows, cards=True)
+    block = Block(kind="table", key=key, label=label, title=title, caption=caption, head=head, rows=rows, narrow="card")
     return Section(key="estimands", title="The questions, exactly", blocks=(block,))
 
 

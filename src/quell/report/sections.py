@@ -77,9 +77,16 @@ def main_figure(of: Material, title: str) -> Block | None:
     label, key = of.numbering.next("Figure")
     if endpoint is not None and endpoint.timed and of.study["followed"].height:
         population = estimand.population if estimand else "randomised"
-        return _events_block(of, endpoint, population, label, key, title)
+        panel, data = _events_panel(of, endpoint, population, key)
+        caption = f"{panel.title}. {_CURVES}"
+        panels = (panel._replace(title=""),)
+        return Block(
+            kind="figure", key=key, label=label, title=title, caption=caption, panels=panels, legend=True, data=data
+        )
     if endpoint is not None and endpoint.quantity:
-        pairs = description.paired(of.study, of.protocol, endpoint.quantity, endpoint.location, endpoint.visit, of.columns)
+        pairs = description.paired(
+            of.study, of.protocol, endpoint.quantity, endpoint.location, endpoint.visit, of.columns
+        )
         if pairs.height:
             return _paired_answer(of, pairs, endpoint, primary, label, key, title)
     panel = _forest_panel(of, primary, key)
@@ -127,8 +134,8 @@ def _pairs_in_words(of: Material, means: pl.DataFrame) -> str:
         row = rows[arm, "change"]
         if row["n"]:
             at = words.decimals((row["upper"] - row["lower"]) / 2)
-            said.append(f"{words.number(row['mean'], at)} on {look.label}")
-    return f"Mean change {', '.join(said)}." if said else ""
+            said.append(f"{words.span(row['mean'], row['lower'], row['upper'], at)} on {look.label}")
+    return f"Mean change {', '.join(said)}" if said else ""
 
 
 # -- claims -----------------------------------------------------------------------------------------------------------
@@ -172,17 +179,22 @@ def _claims_table(of: Material) -> Block:
         ]
         rows.append(cells(row, head))
     frame = pl.DataFrame([_flat(claim.to_dict()) for claim in of.claims], infer_schema_length=None)
-    doubts = [f"{claim.name}: {' '.join(claim.warnings)}" for claim in of.claims if claim.warnings]
-    caption = "Intervals are 95 % unless the method says otherwise; claims other than the primary are not adjusted for their number. "
+    doubts: dict[str, list[str]] = {}
+    for claim in of.claims:
+        for warning in claim.warnings:
+            doubts.setdefault(warning, []).append(claim.name)
+    levels = " and ".join(f"{100 * level:.4g} %" for level in sorted({claim.level for claim in of.claims}))
+    caption = f"Intervals are {levels}; claims other than the primary are not adjusted for their number."
+    caption += "".join(f" {warning} ({'; '.join(names)})" for warning, names in doubts.items())
     return Block(
         kind="table",
         key=key,
         label=label,
         title="All claims",
-        caption=caption + " ".join(doubts),
+        caption=caption,
         head=head,
         rows=tuple(rows),
-        cards=True,
+        narrow="line",
         data=(of.numbering.data("claims", frame),),
     )
 
@@ -230,16 +242,15 @@ def forest_rows(of: Material, claims: Iterable[Claim]) -> pl.DataFrame:
             | {"upper": claim.upper, "truth": None if world is None else float(world.value), "n": claim.n}
             | {"primary": claim.role == "primary"}
         )
-    kinds = {"label": pl.String, "value": pl.String, "n": pl.Int64, "primary": pl.Boolean}
-    numbers = dict.fromkeys(("estimate", "lower", "upper", "truth"), pl.Float64)
-    return pl.DataFrame(rows, schema_overrides=kinds | numbers)
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(("estimate", "lower", "upper", "truth"), pl.Float64))
 
 
 def _forest_panel(of: Material, claims: list[Claim], key: str) -> Panel:
     rows = forest_rows(of, claims)
     estimand, _ = words.question_of(claims[0], of.protocol)
     summary = estimand.summary if estimand else claims[0].scale
-    kinds = {(words.question_of(claim, of.protocol)[0] or claims[0]).summary for claim in claims if estimand}
+    asked = [words.question_of(claim, of.protocol)[0] for claim in claims]
+    kinds = {one.summary for one in asked if one is not None}
     named = summary if len(kinds) < 2 else "ratio" if claims[0].is_ratio else "difference"
     unit = f", {claims[0].unit}" if claims[0].unit not in ("", "1") and not claims[0].is_ratio else ""
     axis = f"{named}{unit}{', log scale' if claims[0].is_ratio else ''}"
@@ -275,39 +286,48 @@ def events_section(of: Material) -> Section | None:
         return None
     primary = words.primary_claims(of.claims, of.protocol)
     shown = words.question_of(primary[0], of.protocol)[1] if primary else None
-    blocks = []
-    for endpoint in timed:
-        if endpoint != shown:
-            label, key = of.numbering.next("Figure")
-            population = _population(of.protocol, endpoint.name)
-            blocks.append(_events_block(of, endpoint, population, label, key, ""))
+    others = [endpoint for endpoint in timed if endpoint != shown]
+    if not others:
+        return None
+    label, key = of.numbering.next("Figure")
     lead = "The share of people who have had the event, counted from day 1, with those still followed under the axis."
-    return Section(key="events", title="Events over time", lead=lead, blocks=tuple(blocks)) if blocks else None
+    parts = [_events_panel(of, one, _population(of.protocol, one.name), f"{key}-{at}") for at, one in enumerate(others)]
+    block = Block(
+        kind="figure",
+        key=key,
+        label=label,
+        title="Events by arm",
+        caption=_CURVES,
+        panels=tuple(panel for panel, _ in parts),
+        legend=True,
+        data=tuple(data for _, files in parts for data in files),
+    )
+    return Section(key="events", title="Events over time", lead=lead, blocks=(block,))
+
+
+_CURVES = (
+    "Lines: one minus Kaplan–Meier; bands: 95 % intervals; ticks: people no longer followed. Each curve ends where fewer "
+    "than 10 % are at risk. Deaths that are not counted are censored."
+)
 
 
 def _population(protocol: Protocol, endpoint: str) -> str:
-    return next((one.population for one in protocol.estimands if one.endpoint == endpoint), "randomised")
+    primary = protocol.estimand(protocol.primary.estimand)
+    fallback = primary.population if protocol.endpoint(primary.endpoint).timed else "randomised"
+    return next((one.population for one in protocol.estimands if one.endpoint == endpoint), fallback)
 
 
-def _events_block(of: Material, endpoint: Any, population: str, label: str, key: str, title: str) -> Block:
+def _events_panel(of: Material, endpoint: Any, population: str, key: str) -> tuple[Panel, tuple[Data, ...]]:
     days = description.axis_days(of.protocol, of.columns)
     curves = [description.incidence(of.columns, endpoint, arm, population=population, days=days) for arm in of.looks]
     counts = ", ".join(f"{curve.events} of {curve.n} on {of.looks[curve.arm].label}" for curve in curves)
-    title = title or f"{words.capital(endpoint.name)}: {counts}"
-    figure = figures.incidence(curves, of.looks)
-    caption = (
-        f"{words.capital(endpoint.name)} ({', '.join(endpoint.components)}): {counts} ({population}). Lines: one minus "
-        "Kaplan–Meier; bands: 95 % intervals; ticks: people no longer followed. Each curve ends where fewer than 10 % are "
-        "at risk. Deaths that are not counted are censored."
-    )
+    what = f" ({', '.join(endpoint.components)})" if endpoint.components != (endpoint.name,) else ""
+    title = f"{words.capital(endpoint.name)}{what}, of those {population}: {counts}"
     frames = [curve.curve.with_columns(arm=pl.lit(curve.arm)) for curve in curves if curve.n]
     tables = [curve.table.with_columns(arm=pl.lit(curve.arm)) for curve in curves]
-    data = [of.numbering.data(f"{key} at risk", pl.concat(tables))]
-    data += [of.numbering.data(f"{key} curves", pl.concat(frames))] if frames else []
-    panels = (Panel("", of.picture(figure, f"{title}. {counts}.", key)),)
-    return Block(
-        kind="figure", key=key, label=label, title=title, caption=caption, panels=panels, legend=True, data=tuple(data)
-    )
+    data = [of.numbering.data(f"{key} {endpoint.name} at risk", pl.concat(tables))]
+    data += [of.numbering.data(f"{key} {endpoint.name} curves", pl.concat(frames))] if frames else []
+    return Panel(title, of.picture(figures.incidence(curves, of.looks), title, key)), tuple(data)
 
 
 # -- measurements over time and before and after ----------------------------------------------------------------------
@@ -323,7 +343,7 @@ def courses_section(of: Material) -> Section | None:
         panels.append(Panel(title, of.picture(figure, title, f"{key}-{index}")))
         data.append(of.numbering.data(f"{key} {_named(course.quantity, course.location)}", course.summary))
     caption = (
-        "Lines: medians at the planned days; bars: quartiles; dots: single readings on the day they were taken; "
+        "Titles: median (quartiles). Lines: medians at the planned days; bars: quartiles; dots: single readings on the day they were taken; "
         "marks on the axis: doses. Readings below the limit of quantification count as half of it."
     )
     block = Block(
@@ -348,10 +368,14 @@ def _course_title(of: Material, course: description.Course) -> str:
     for arm, look in of.looks.items():
         mine = days.filter(pl.col("arm") == arm)
         if mine.height:
-            said.append(f"{words.significant(mine['median'][0], 3)} on {look.label}")
-    unit = f" ({course.unit})" if course.unit else ""
+            row = mine.row(0, named=True)
+            at = words.decimals((row["upper_quartile"] - row["lower_quartile"]) / 2)
+            said.append(
+                f"{words.span(row['median'], row['lower_quartile'], row['upper_quartile'], at)} on {look.label}"
+            )
+    unit = f", {course.unit}" if course.unit and course.unit not in course.quantity else ""
     where = f" at {days['visit'][0]}" if days.height else ""
-    return f"{_named(course.quantity, course.location)}{unit}: median {', '.join(said)}{where}"
+    return f"{_named(course.quantity, course.location)}{unit}{where}: {', '.join(said)}"
 
 
 def pairs_section(of: Material) -> Section | None:
@@ -377,12 +401,12 @@ def _paired_block(of: Material, found: list[tuple[str, str, str, pl.DataFrame]])
     panels, data = [], []
     for index, (quantity, location, visit, pairs) in enumerate(found):
         means = description.paired_means(pairs, of.looks)
-        title = f"{_named(quantity, location)}. {_pairs_in_words(of, means)}"
+        title = f"{_named(quantity, location)}: {_pairs_in_words(of, means)}"
         unit = _axis(quantity, of.units.get((quantity, location), ""))
         figure = figures.paired(pairs, means, of.looks, moments=of.moments(visit), unit=unit)
         panels.append(Panel(title, of.picture(figure, title, f"{key}-{index}")))
         data.append(of.numbering.data(f"{key} {_named(quantity, location)}", of.shared(pairs)))
-    caption = "Thin lines: people; thick: means with 95 % intervals of those with both readings." + _thinned(found)
+    caption = "Thin lines: people; thick: means with 95 % intervals, of those with both readings." + _thinned(found)
     return Block(
         kind="figure",
         key=key,
@@ -395,12 +419,9 @@ def _paired_block(of: Material, found: list[tuple[str, str, str, pl.DataFrame]])
 
 
 def _thinned(found: list[tuple[str, str, str, pl.DataFrame]]) -> str:
-    most = max(pairs["arm"].value_counts()["count"].max() or 0 for _, _, _, pairs in found)  # type: ignore[type-var]
-    return (
-        f" Of large arms every k-th person is drawn, at most {figures.canvas.MOST_PEOPLE}."
-        if most > figures.canvas.MOST_PEOPLE
-        else ""
-    )  # type: ignore[operator]
+    most = max(int(pairs["arm"].value_counts()["count"].to_numpy().max()) for _, _, _, pairs in found)
+    limit = figures.canvas.MOST_PEOPLE
+    return f" Of large arms every k-th person is drawn, at most {limit}." if most > limit else ""
 
 
 def _change_block(of: Material, found: list[tuple[str, str, str, pl.DataFrame]]) -> Block:
@@ -410,8 +431,9 @@ def _change_block(of: Material, found: list[tuple[str, str, str, pl.DataFrame]])
     for index, (quantity, location, visit, pairs) in enumerate(found):
         change = description.versus_baseline(pairs, control)
         name = _named(quantity, location)
-        slope = words.number(change.slope, 2)
-        title = f"{name} to {visit}: each unit higher at baseline goes with a change of {slope} on {of.looks[control].label} alone"
+        at = words.decimals((change.slope_upper - change.slope_lower) / 2)
+        slope = words.span(change.slope, change.slope_lower, change.slope_upper, at)
+        title = f"{name}: one unit more at baseline, {slope} more change by {visit} on {of.looks[control].label} alone"
         unit = of.units.get((quantity, location), "")
         figure = figures.versus_baseline(change, of.looks, quantity=quantity, unit=unit)
         panels.append(Panel(title, of.picture(figure, title, f"{key}-{index}")))
@@ -440,5 +462,7 @@ def references(of: Material, *, pairs: bool, curves: bool) -> Section:
     label, key = of.numbering.next("Table")
     head = ("For", "What was done", "Reference")
     rows = tuple(cells(row, head) for row in methods.used(of.protocol, pairs=pairs, curves=curves))
-    block = Block(kind="table", key=key, label=label, title="Methods and references", head=head, rows=rows, cards=True)
+    block = Block(
+        kind="table", key=key, label=label, title="Methods and references", head=head, rows=rows, narrow="card"
+    )
     return Section(key="methods", title="Methods", blocks=(block,))

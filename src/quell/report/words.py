@@ -69,6 +69,15 @@ def p_value(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def span(value: float, lower: float, upper: float, at: int) -> str:
+    """A value and its limits.
+
+    >>> span(-0.2, -0.31, -0.09, 2)
+    '−0.20 (−0.31 to −0.09)'
+    """
+    return f"{number(value, at)} ({number(lower, at)} to {number(upper, at)})"
+
+
 def places(claim: Claim) -> int:
     """Decimals for a claim's estimate and limits: its half-width to two digits, ratios to two decimals."""
     if claim.is_ratio:
@@ -82,7 +91,8 @@ def places(claim: Claim) -> int:
 def with_interval(claim: Claim) -> str:
     """Estimate and interval as text, or what the claim has instead."""
     if claim.estimate is None:
-        return f"p {_equals(claim.p)}" if claim.p is not None else "not estimable"
+        freedom = f" on {claim.df:g} df" if claim.df is not None else ""
+        return f"statistic {claim.statistic:.2f}{freedom}" if claim.statistic is not None else "not estimable"
     at = places(claim)
     unit = f" {claim.unit}" if claim.unit not in ("", "1") else ""
     if claim.lower is None and claim.upper is None:
@@ -138,9 +148,7 @@ class _Effect(NamedTuple):
     what: str  # "index vessel TBRmax was on average"
     down: str
     up: str
-    before: str
     unit: str
-    percent: bool
     at: int
 
     def say(self, value: float) -> str:
@@ -156,7 +164,8 @@ class _Effect(NamedTuple):
         if lower < 0 < upper:
             return f"between {self.say(lower)} and {self.say(upper)}"
         near, far = sorted((lower, upper), key=abs)
-        return f"between {self.size(near)} and {self.say(far)}"
+        start = self.size(near) if self.unit == " %" else number(abs(near), self.at)
+        return f"between {start} and {self.say(far)}"
 
 
 def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) -> tuple[_Effect, list[float]]:
@@ -167,12 +176,12 @@ def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) 
     if claim.is_ratio:
         what = f"the rate of {name} was" if "hazard" in summary else f"{name} was on average"
         what = f"the risk of {name} was" if summary == "risk ratio" else what
-        effect = _Effect(what, "lower", "higher", "", " %", True, 0)
+        effect = _Effect(what, "lower", "higher", " %", 0)
         return effect, [100 * (value - 1) for value in values]
     if summary == "risk difference":
         scale = 1.0 if "%" in claim.unit or "percent" in claim.unit else 100.0
         within = f" by {estimand.until}" if estimand and estimand.until else ""
-        effect = _Effect(f"out of 100 people, with {name}{within} there were", "fewer", "more", "", "", False, 0)
+        effect = _Effect(f"out of 100 people, with {name}{within} there were", "fewer", "more", "", 0)
         return effect, [scale * value for value in values]
     unit = f" {claim.unit}" if claim.unit not in ("", "1") else ""
     if summary == "difference in restricted mean time":
@@ -184,7 +193,7 @@ def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) 
             f"for each unit of dose, {name} was on average", "lower", "higher", "", unit, False, places(claim)
         ), values
     change = "the change in " if endpoint and "change" in endpoint.scale else ""
-    return _Effect(f"{change}{name} was on average", "lower", "higher", "", unit, False, places(claim)), values
+    return _Effect(f"{change}{name} was on average", "lower", "higher", unit, places(claim)), values
 
 
 def sentence(claim: Claim, protocol: Protocol) -> str:
@@ -277,7 +286,7 @@ def _beware(claim: Claim, claims: Claims, protocol: Protocol, *, randomised: int
     if endpoint is not None and not endpoint.timed:
         yield f"That people live longer or stay well: {endpoint.name} is a measurement, not an illness."
     if estimand is not None and estimand.population not in ("randomised", ""):
-        yield f"Anything about everybody randomised: this is about those {estimand.population}, who are a choice."
+        yield f"Anything about everybody randomised: this is about those {estimand.population}, and who they are may hang on the treatment."
     if randomised < SMALL_TRIAL:
         yield f"That one trial of {randomised} people settles it: small trials that look good tend to overstate."
     others = sum(one.role != "primary" for one in claims)
