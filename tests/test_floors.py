@@ -65,7 +65,10 @@ def test_every_stair_goes_down(path: pathlib.Path) -> None:
 
 
 def test_no_cycle_between_modules() -> None:
-    names = {".".join(("quell", *p.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): p for p in modules()}
+    names = {
+        ".".join(("quell", *p.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): p
+        for p in modules()
+    }
 
     def edges(name: str) -> set[str]:
         found = set()
@@ -102,7 +105,9 @@ def test_small_and_named(path: pathlib.Path) -> None:
             size = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert size <= 60, f"{path}:{node.lineno}: {node.name} has {size} lines"
             arguments = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
-            assert len(arguments) <= 9, f"{path}:{node.lineno}: {node.name} takes {len(arguments)} arguments: a noun is missing"
+            assert len(arguments) <= 9, (
+                f"{path}:{node.lineno}: {node.name} takes {len(arguments)} arguments: a noun is missing"
+            )
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))

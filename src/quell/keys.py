@@ -65,7 +65,7 @@ def at(key: int | Key, *address: str | int | jax.Array) -> Key:
 def each(key: int | Key, names: Sequence[str | int]) -> Key:
     """The keys at several addresses one step further, as an array: ``each(k, names)[i]`` is ``at(k, names[i])``.
 
-    One traced operation instead of many, so that programs with hundreds of named numbers compile quickly.
+    One loop instead of many operations, so that programs with hundreds of named numbers stay small and load quickly.
     """
     numbers = jnp.array([number(name) if isinstance(name, str) else name for name in names], dtype=jnp.uint32)
-    return jax.vmap(lambda one: jax.random.fold_in(root(key), one))(numbers)
+    return jax.lax.map(lambda one: jax.random.fold_in(root(key), one), numbers)

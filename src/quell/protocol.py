@@ -312,8 +312,10 @@ def _questions_answerable(protocol: Protocol) -> None:
             )
     for analysis in protocol.analyses:
         _answerable(protocol, analysis)
-    if sum(analysis.role == "primary" for analysis in protocol.analyses) != 1:
-        raise ValueError('exactly one analysis has role = "primary".')
+    primaries = [analysis.name for analysis in protocol.analyses if analysis.role == "primary"]
+    if len(primaries) != 1:
+        found = " and ".join(f"'{name}'" for name in primaries) or "none"
+        raise ValueError(f'exactly one analysis has role = "primary"; here it is {found}.')
 
 
 def _answerable(protocol: Protocol, analysis: Analysis) -> None:

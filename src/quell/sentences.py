@@ -60,25 +60,54 @@ def explain(error: pydantic.ValidationError, kind: type, declared: Mapping[str, 
     errors = [dict(one) for one in error.errors(include_url=False)[:10]]
     # a part that failed makes its list look too short: the part's own error says it better
     errors = [one for one in errors if one["type"] != "too_short" or len(errors) == 1]
-    lines = [_sentence(one, kind, declared) for one in errors]
+    lines = [_sentence(one, kind, declared) for one in errors if not _misspelt(one, errors, kind)]
     return "\n".join(f"{where}: {line}" for line in dict.fromkeys(lines))
+
+
+def _misspelt(missing: dict[str, Any], errors: list[dict[str, Any]], kind: type) -> bool:
+    """Whether a missing key is only misspelt: the unknown key beside it already gets the hint."""
+    if not str(missing["type"]).startswith("missing"):
+        return False
+    beside = [one["loc"][-1] for one in errors if one["type"] in _UNKNOWN and one["loc"][:-1] == missing["loc"][:-1]]
+    return any(
+        f"'{missing['loc'][-1]}'" in near(str(word), _fields(kind, list(missing["loc"][:-1]))) for word in beside
+    )
+
+
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+# What pydantic says in a programmer's words, in a person's.
+_NEEDED = {
+    "int_parsing": "a whole number is needed",
+    "int_type": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "float_parsing": "a number is needed",
+    "float_type": "a number is needed",
+    "bool_parsing": "true or false is needed",
+    "bool_type": "true or false is needed",
+    "string_type": "text in quotes is needed",
+    "tuple_type": "a list in square brackets is needed",
+    "dict_type": "a table of names and values is needed",
+    "dataclass_type": "a table of names and values is needed",
+}
 
 
 def _sentence(error: dict[str, Any], kind: type, declared: Mapping[str, Any]) -> str:
     loc = [step for step in error["loc"] if not str(step).startswith(("function-", "dataclass", "tagged"))]
     place, last = _place(loc[:-1], declared), str(loc[-1]) if loc else ""
     match error["type"]:
-        case "unexpected_keyword_argument" | "extra_forbidden":
+        case kind_of if kind_of in _UNKNOWN:
             return f"{place} has the key '{last}', which quell does not know. {near(last, _fields(kind, loc[:-1]))}"
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return f"{place} lacks '{last}'. Add it."
         case "value_error" | "assertion_error":
-            return f"{_place(loc, declared)}: {error['ctx']['error']!s}"
+            return f"{_place(loc, declared)}: {error['ctx']['error']!s}" if loc else str(error["ctx"]["error"])
         case "literal_error" | "enum":
             known = [word.strip("' ") for word in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
             return f"{_place(loc, declared)} is '{error['input']}'. {near(str(error['input']), known)}"
         case _:
-            return f"{_place(loc, declared)} is {_shown(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}."
+            said = _NEEDED.get(error["type"], error["msg"][0].lower() + error["msg"][1:])
+            return f"{_place(loc, declared)} is {_shown(error['input'])}: {said}."
 
 
 def _shown(value: Any) -> str:

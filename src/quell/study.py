@@ -17,7 +17,7 @@ import polars as pl
 
 from quell.protocol import STANDARD_SETS, Protocol
 from quell.sentences import BadInput, near
-from quell.tables import TABLES
+from quell.tables import TABLES, canonical
 
 
 class StudyError(BadInput):
@@ -59,8 +59,9 @@ class Columns:
         until = np.min(ends, axis=0) if ends else self.followed.get("", never)
         if not np.isfinite(until).any():
             raise StudyError("the study does not say until when anybody was followed. Give the table 'followed'.")
-        happened = day <= until
-        return np.where(happened, day, until), happened
+        happened = np.isfinite(day) & ((day <= until) | ~np.isfinite(until))
+        known = np.where(np.isfinite(until), until, np.nan)  # without an event, nothing says until when they were seen
+        return np.where(happened, day, known), happened
 
 
 def _where(quantity: str, location: str, visit: str) -> str:
@@ -94,7 +95,7 @@ class Study:
         """SHA-256 of the tables' contents (rows in key order), first 16 hexadecimal digits."""
         found = hashlib.sha256(self.protocol.encode())
         for name in sorted(self.tables):
-            table = self[name].sort([k for k in TABLES[name].key if k in self[name].columns])
+            table = canonical(name, self[name]).sort([k for k in TABLES[name].key if k in self[name].columns])
             found.update(name.encode() + table.select(sorted(table.columns)).write_csv(float_precision=9).encode())
         return found.hexdigest()[:16]
 

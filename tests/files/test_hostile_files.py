@@ -45,7 +45,7 @@ def refused(read: Callable, path: pathlib.Path) -> str:
     with pytest.raises(BadInput) as caught:
         read(path)
     message = str(caught.value)
-    assert message.count("\n") == 0 and len(message) < 400 and message.endswith(".") or message.endswith("?")
+    assert (message.count("\n") == 0 and len(message) < 400 and message.endswith(".")) or message.endswith("?")
     assert "Traceback" not in message
     return message
 
@@ -179,7 +179,9 @@ def test_random_bytes_are_a_table_or_a_sentence(tmp_path, suffix, data):
 def honest(tmp_path_factory) -> dict[str, bytes]:
     """One small data set in every form."""
     folder = tmp_path_factory.mktemp("honest")
-    frame = pl.DataFrame({"A": [f"x{at}" for at in range(30)], "B": [at * 1.5 for at in range(30)], "C": [1, None, 3] * 10})
+    frame = pl.DataFrame(
+        {"A": [f"x{at}" for at in range(30)], "B": [at * 1.5 for at in range(30)], "C": [1, None, 3] * 10}
+    )
     frame.write_csv(folder / "t.csv")
     frame.write_ndjson(folder / "lines.ndjson")
     frame.write_parquet(folder / "t.parquet")
@@ -191,7 +193,9 @@ def honest(tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("suffix", READERS)
 @FUZZ
-@given(changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6), cut=st.floats(0.3, 1))
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6), cut=st.floats(0.3, 1)
+)
 def test_a_damaged_file_is_a_table_or_a_sentence(tmp_path, honest, suffix, changes, cut):
     damaged = bytearray(honest[suffix])
     for place, byte in changes:
@@ -206,7 +210,9 @@ def test_a_damaged_file_is_a_table_or_a_sentence(tmp_path, honest, suffix, chang
         assert found is not None
 
 
-CELL = st.one_of(st.none(), st.text(max_size=8), st.sampled_from(["1", "2024-02-30", "1e999", "<2", "NA", "12.0", "nan"]))
+CELL = st.one_of(
+    st.none(), st.text(max_size=8), st.sampled_from(["1", "2024-02-30", "1e999", "<2", "NA", "12.0", "nan"])
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -111,44 +111,45 @@ def _readings(
 ) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     for index, name in enumerate(names):
-        if arm[index] is None:
-            continue
-        active = 0.0 if arm[index] == protocol.control.name else 1.0
-        wall = rng.normal(2.3, 0.25, 3)
-        worst = int(np.argmax(wall))
-        own = {quantity: rng.normal(0, spread) for quantity, (_, _, spread, _) in CELLS.items()}
-        crp = rng.normal(math.log(9), 0.9)
-        heart = rng.normal(52, 8)
-        for visit in protocol.visits:
-            gone = visit.day > 30 and not completed[index]
-            day = visit.day + int(rng.integers(visit.window[0], visit.window[1] + 1))
-            on = 0.0 if visit.day <= 1 else active * (0.6 if visit.day < 10 else 1.0)
-
-            def add(quantity: str, value: float, unit: str, location: str = "", *, day: int = day, visit: str = visit.name, gone: bool = gone) -> None:
-                missed = gone or rng.random() < 0.02
-                rows.append(
-                    {"subject": name, "visit": visit, "day": day, "quantity": quantity, "location": location}
-                    | {"value": None if missed else float(value), "unit": unit}
-                    | {"status": "not done" if missed else "measured"}
-                )
-
-            if "cells" in visit.procedures:
-                for quantity, (unit, median, _, fold) in CELLS.items():
-                    log = math.log(median) + own[quantity] + on * math.log(fold) + rng.normal(0, 0.15)
-                    add(quantity, math.exp(log), unit)
-            if "hsCRP" in visit.procedures:
-                fall = 1.1 * (1 - math.exp(-max(visit.day, 0) / 20))
-                add("hsCRP", math.exp(crp - fall + rng.normal(0, 0.4)), "mg/L")
-            if "PET" in visit.procedures:
-                seen = wall + rng.normal(0, 0.1, 3) + (on * effect - 0.05 if visit.day > 1 else 0)
-                for vessel, value in zip(VESSELS, seen, strict=True):
-                    add("TBRmax", value, "1", vessel)
-                add("TBRmax", seen[worst], "1", "index vessel")
-                add("TBRmax of active slices", seen[worst] + 0.15, "1", "index vessel")
-                add("active slices", max(0.0, round(20 * (seen[worst] - 1.7))), "1", "index vessel")
-            if "ejection fraction" in visit.procedures:
-                add("ejection fraction", heart + (3 if visit.day > 1 else 0) + rng.normal(0, 3), "%")
+        if arm[index] is not None:
+            active = 0.0 if arm[index] == protocol.control.name else effect
+            rows += _one_person(protocol, rng, name, active, bool(completed[index]))
     return pl.DataFrame(rows, schema=dict(TABLES["readings"].columns))
+
+
+def _one_person(
+    protocol: Protocol, rng: np.random.Generator, name: str, effect: float, completed: bool
+) -> list[dict[str, object]]:
+    wall, crp, heart = rng.normal(2.3, 0.25, 3), rng.normal(math.log(9), 0.9), rng.normal(52, 8)
+    own = {quantity: rng.normal(0, spread) for quantity, (_, _, spread, _) in CELLS.items()}
+    rows: list[dict[str, object]] = []
+    for visit in protocol.visits:
+        day = visit.day + int(rng.integers(visit.window[0], visit.window[1] + 1))
+        on = 0.0 if visit.day <= 1 or not effect else 0.6 if visit.day < 10 else 1.0
+        found: list[tuple[str, str, float, str]] = []
+        if "cells" in visit.procedures:
+            for quantity, (unit, median, _, fold) in CELLS.items():
+                log = math.log(median) + own[quantity] + on * math.log(fold) + rng.normal(0, 0.15)
+                found.append((quantity, "", math.exp(log), unit))
+        if "hsCRP" in visit.procedures:
+            fall = 1.1 * (1 - math.exp(-max(visit.day, 0) / 20))
+            found.append(("hsCRP", "", math.exp(crp - fall + rng.normal(0, 0.4)), "mg/L"))
+        if "PET" in visit.procedures:
+            seen = wall + rng.normal(0, 0.1, 3) + (on * effect - 0.05 if visit.day > 1 else 0)
+            worst = float(seen[int(np.argmax(wall))])
+            found += [("TBRmax", vessel, float(value), "1") for vessel, value in zip(VESSELS, seen, strict=True)]
+            found.append(("TBRmax", "index vessel", worst, "1"))
+            found.append(("TBRmax of active slices", "index vessel", worst + 0.15, "1"))
+            found.append(("active slices", "index vessel", max(0.0, float(round(20 * (worst - 1.7)))), "1"))
+        if "ejection fraction" in visit.procedures:
+            found.append(("ejection fraction", "", heart + (3 if visit.day > 1 else 0) + rng.normal(0, 3), "%"))
+        for quantity, location, value, unit in found:
+            missed = (visit.day > 30 and not completed) or rng.random() < 0.02
+            rows.append(
+                {"subject": name, "visit": visit.name, "day": day, "quantity": quantity, "location": location}
+                | {"value": None if missed else value, "unit": unit, "status": "not done" if missed else "measured"}
+            )
+    return rows
 
 
 def _life(
@@ -260,7 +261,10 @@ def pilot(protocol: Protocol, seed: int = 3, people: int = 240) -> Study:
     for name, group in zip(names, arm, strict=True):
         start = rng.normal(24, 9)
         for visit, value in (("baseline", start), ("week 24", start + 2 + shift[group] + rng.normal(0, 5))):
-            readings.append({"subject": name, "visit": visit, "day": 1, "quantity": "memory score", "location": ""} | {"value": value, "unit": "points", "status": "measured"})
+            readings.append(
+                {"subject": name, "visit": visit, "day": 1, "quantity": "memory score", "location": ""}
+                | {"value": value, "unit": "points", "status": "measured"}
+            )
         day, until = int(rng.exponential(300 if group == "placebo" else 90)) + 1, int(rng.integers(60, 200))
         if day <= until:
             events.append({"subject": name, "event": "skin reaction", "day": day})

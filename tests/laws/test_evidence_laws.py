@@ -54,7 +54,10 @@ def test_the_protocols_cite_evidence_in_the_agreed_form():
     [
         (START + ONE + START.split("\n", 2)[2] + ONE, "mine.toml has two figures called 'E900'. Give each its own id."),
         (START + ONE.replace("unit", "unt"), "mine.toml, figure 'E900': the declaration has the key 'unt'"),
-        (START + ONE.replace('"a"', '"b"'), "mine.toml, figure 'E900', cites 'b', which is not among [sources]. Known here: 'a'."),
+        (
+            START + ONE.replace('"a"', '"b"'),
+            "mine.toml, figure 'E900', cites 'b', which is not among [sources]. Known here: 'a'.",
+        ),
         (START + ONE + "lower = 2.0\nupper = 3.0\n", "the interval 2 to 3 does not contain 1."),
         (START + ONE + "lower = 0.0\n", "E900 has one end of an interval. Give both lower and upper, or neither."),
         (START + ONE.replace("E900", "E048"), "E048 is a result of IVORY and cannot calibrate: it validates."),
@@ -69,7 +72,9 @@ def test_a_wrong_figure_is_named(tmp_path, text, sentence):
 
 
 def test_an_unknown_figure_is_answered_with_its_parts_or_its_neighbour():
-    with pytest.raises(EvidenceError, match=r"there is no figure 'E028' in the evidence. It has parts: E028.aldesleukin, "):
+    with pytest.raises(
+        EvidenceError, match=r"there is no figure 'E028' in the evidence. It has parts: E028.aldesleukin, "
+    ):
         figure("E028")
     with pytest.raises(EvidenceError, match="Did you mean"):
         figure("E0048")

@@ -139,7 +139,9 @@ def test_nothing_is_seen_after_leaving_death_or_the_end(finale: Protocol) -> Non
     each = jax.vmap(lambda k: keys.at(keys.root(KEY), "trial", k))(jnp.arange(40))
     records = simulate(finale, World(), key=each)
     for kind, days in records.events.items():
-        assert (days.min(axis=-1)[np.isfinite(days.min(axis=-1))] <= records.until[np.isfinite(days.min(axis=-1))]).all(), kind
+        assert (
+            days.min(axis=-1)[np.isfinite(days.min(axis=-1))] <= records.until[np.isfinite(days.min(axis=-1))]
+        ).all(), kind
     columns = records.columns()
     gone = np.minimum(records.leaves, records.death)
     for (quantity, location, visit), values in columns.readings.items():
@@ -170,7 +172,9 @@ def test_everyone_enrolled_met_the_criteria_as_read(ivory: Protocol) -> None:
 def test_doses_in_micrograms_are_doses_in_units(ivory: Protocol) -> None:
     def dosed(amount: str) -> Protocol:
         arms = tuple(
-            arm if arm.control else dataclasses.replace(arm, doses=tuple(dataclasses.replace(d, amount=amount) for d in arm.doses))
+            arm
+            if arm.control
+            else dataclasses.replace(arm, doses=tuple(dataclasses.replace(d, amount=amount) for d in arm.doses))
             for arm in ivory.arms
         )
         return ivory.but(arms=arms)

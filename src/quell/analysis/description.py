@@ -20,6 +20,7 @@ from quell.protocol import Protocol
 from quell.study import Columns, Study
 
 TOTAL = "total"
+MANY_LEVELS = 8  # a variable of more levels than this, such as the sites, stands last in Table 1
 SKEWED = 1.0  # above this skewness a mean describes nobody, and the median is shown
 
 
@@ -70,14 +71,18 @@ def table_one(study: Study, protocol: Protocol, columns: Columns | None = None) 
     groups = [(arm, columns.arm == index) for index, arm in enumerate(columns.arms)]
     groups.append((TOTAL, np.ones(columns.arm.shape, dtype=bool)))
     rows: list[dict[str, object]] = []
-    for name in people.columns:
-        if name not in ("subject", "arm", "enrolled"):
+    named = [name for name in people.columns if name not in ("subject", "arm", "enrolled")]
+    long = [name for name in named if not people.schema[name].is_numeric() and people[name].n_unique() > MANY_LEVELS]
+    for name in named:
+        if name not in long:
             rows += _described(name, "", people[name], groups)
     for (quantity, location), unit in quantities(study).items():
         values = baseline(columns, protocol, quantity, location)
         if quantity not in people.columns and np.isfinite(values).any():
             name = f"{quantity}, {location}" if location else quantity
             rows += _numbers(name, unit, values, groups)
+    for name in long:
+        rows += _described(name, "", people[name], groups)
     return pl.DataFrame(rows, schema=_TABLE_ONE)
 
 
@@ -344,7 +349,7 @@ def _at_risk(time: np.ndarray, happened: np.ndarray, days: Sequence[float]) -> p
 
 
 def axis_days(protocol: Protocol, columns: Columns) -> tuple[float, ...]:
-    """Round days for the axis of follow-up, from 0: in years, months or weeks, whichever gives four to eight."""
+    """Whole days for the axis of follow-up, from 0: every year, quarter, month or week, so that eight at most."""
     ends = [end[np.isfinite(end)].max() for end in columns.followed.values() if np.isfinite(end).any()]
     last = max(ends, default=float(protocol.last_visit_day))
     for step in (
@@ -358,4 +363,4 @@ def axis_days(protocol: Protocol, columns: Columns) -> tuple[float, ...]:
     ):
         if last / step <= 7:
             break
-    return tuple(step * index for index in range(math.floor(last / step + 1e-9) + 1))
+    return tuple(float(math.floor(step * index)) for index in range(math.floor(last / step + 0.01) + 1))

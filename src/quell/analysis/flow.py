@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,12 @@ class Box:
     of: str = ""
     exits: tuple[Exit, ...] = ()
 
+    @property
+    def left(self) -> str:
+        """How many of the earlier box are not here, in words."""
+        n = sum(one.n for one in self.exits)
+        return f"{n} did not complete treatment" if self.name == "completed treatment" else f"{n} not {self.name}"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flow:
@@ -58,7 +65,9 @@ class Flow:
         return pl.DataFrame(rows, schema=_FLOW)
 
 
-_FLOW = {name: pl.Int64() if name in ("n", "left") else pl.String() for name in ("arm", "box", "of", "n", "reason", "left")}
+_FLOW = {
+    name: pl.Int64() if name in ("n", "left") else pl.String() for name in ("arm", "box", "of", "n", "reason", "left")
+}
 
 
 def flow(study: Study, protocol: Protocol, columns: Columns | None = None) -> Flow:
@@ -122,26 +131,29 @@ def _arms(study: Study, protocol: Protocol, road: _Road, columns: Columns) -> di
     subjects = study.randomised["subject"].to_list()
     estimand = protocol.estimand(protocol.primary.estimand)
     included, without = _analysed(columns, protocol, estimand)
+    at = {one: place for place, one in enumerate(subjects)}
     found = {}
     for index, arm in enumerate(columns.arms):
         members = [one for one, code in zip(subjects, columns.arm, strict=True) if code == index]
-        at = {one: place for place, one in enumerate(subjects)}
         boxes = [Box(name="randomised", n=len(members))]
         here = {"randomised": members}
         for step in ("treated", "completed treatment", "followed up"):
             if step in road.names and (step != "followed up" or protocol.follow_up):
                 of = _parent(step, protocol, here)
                 stay = [one for one in here[of] if road.reached(one, step)]
-                boxes.append(_box(step, of, here[of], stay, lambda one, step=step: road.reason(one, step)))
+                boxes.append(_box(step, of, here[of], stay, functools.partial(_reason, road, step)))
                 here[step] = stay
         of = estimand.population if estimand.population in here else "randomised"
         stay = [one for one in here[of] if included[at[one]]]
-
         reasons = {one: road.reason(one, *_STEPS) for one in here[of]}
         reasons = {one: why if why != NO_REASON else without[at[one]] for one, why in reasons.items()}
         boxes.append(_box(ANALYSED, of, here[of], stay, reasons.__getitem__))
         found[arm] = tuple(boxes)
     return found
+
+
+def _reason(road: _Road, step: str, one: str) -> str:
+    return road.reason(one, step)
 
 
 _STEPS = ("treated", "completed treatment", "followed up")

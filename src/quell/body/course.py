@@ -8,7 +8,6 @@ order; the drug exactly); the wall, the heart and the hazards advance in whole d
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -20,11 +19,16 @@ import numpy as np
 
 from quell import units
 from quell.body import drug, heart, immunity, risk, vessel
-from quell.body.parameters import Parameters, Scalar, load, personal
+from quell.body.parameters import Parameters, Scalar, personal
 from quell.body.population import Patient
 from quell.body.risk import Events
+from quell.body.steps import Mesh, Tables, mesh, refine, tables_of
 
 BLOCK = 512  # patients advanced together; always this many, so that no byte depends on how many were asked for
+
+__all__ = [
+    "VALID", "Events", "Life", "Mesh", "Observed", "State", "live", "many", "mesh", "observe", "refine", "start",
+]  # fmt: skip
 
 WIDE = {"xla_cpu_prefer_vector_width": "512"}  # widest vectors where the processor has them: twice the speed
 
@@ -77,111 +81,6 @@ class Life(NamedTuple):
     valid: Scalar
 
 
-class Step(NamedTuple):
-    """One step of the slow organs: when, how long, which dose (-1: none) enters at which of its substeps."""
-
-    begin: float
-    length: float
-    dose: int
-    enter: int
-    substeps: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Mesh:
-    """Steps in time: hashable, shared by all arms. ``mesh`` makes one."""
-
-    dose_days: tuple[int, ...]
-    observe_days: tuple[int, ...]
-    until_day: int
-    steps: tuple[Step, ...]
-
-
-# The grading of the mesh, chosen by measurement (benchmarks/lives.py): days after a dose -> (first step, growth, longest)
-GRADING = ((1, (0.003, 1.18, 0.018)), (2, (0.022, 1.06, 0.06)), (3, (0.07, 1.2, 0.2)), (4, (0.2, 1.2, 0.25)))
-QUIET = (0.34, 1.0, 0.34)
-WASHOUT = 9  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
-LATER = (0.05, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
-
-
-@functools.cache
-def mesh(dose_days: tuple[int, ...], observe_days: tuple[int, ...], until_day: int) -> Mesh:
-    """The time mesh of a protocol: fine after a dose, coarser later, coarse in follow-up.
-
-    ``dose_days`` and ``observe_days`` are study days in rising order; readings before study day 1 come from the closed
-    form of ``start``. Raises ValueError in a sentence when days are out of order or past ``until_day``.
-
-    >>> mesh((1, 2), (1, 5), 30).until_day
-    30
-    """
-    for what, days in (("dose", dose_days), ("observation", observe_days)):
-        if list(days) != sorted(set(days)):
-            raise ValueError(f"the {what} days {days} are not in rising order. Sort them and name each once.")
-        if days and days[-1] > until_day:
-            raise ValueError(f"the {what} on day {days[-1]} is after the end, day {until_day}. Follow for longer.")
-    if dose_days and dose_days[0] < 1:
-        raise ValueError(f"the dose on day {dose_days[0]} is before study day 1. The first dose day is day 1.")
-    if until_day < 1:
-        raise ValueError(f"a life until day {until_day} has no time in it. Let it run to day 1 or later.")
-    edges = _edges(dose_days, observe_days, until_day)
-    return Mesh(dose_days, observe_days, until_day, tuple(_step(a, b, dose_days) for a, b in zip(edges, edges[1:], strict=False)))
-
-
-def _edges(dose_days: tuple[int, ...], observe_days: tuple[int, ...], until_day: int) -> list[int]:
-    """Whole days at which the slow organs step."""
-    quiet = (max(dose_days) if dose_days else 0) + WASHOUT
-    stops = sorted({day - 1 for day in observe_days if day > 1} | {until_day})
-    edges, longest = [0], 1.0
-    while edges[-1] < until_day:
-        now = edges[-1]
-        if now >= quiet:
-            longest = min(1 + LATER[0] * (now - quiet), LATER[1])
-        stop = next(s for s in stops if s > now)
-        edges.append(min(now + int(longest), stop))
-    return edges
-
-
-def _step(begin: int, end: int, dose_days: tuple[int, ...]) -> Step:
-    doses = [day - 1 for day in dose_days if day - 1 <= begin]
-    since = begin - doses[-1] if doses else WASHOUT
-    length = float(end - begin)
-    grading = next((grade for until, grade in GRADING if since < until), QUIET)
-    if since >= WASHOUT:
-        return Step(float(begin), length, -1, 0, ())
-    if since > 0:
-        return Step(float(begin), length, -1, 0, _graded(length, *grading))
-    lag = load().absorption_lag
-    return Step(float(begin), length, dose_days.index(begin + 1), 1, (lag, *_graded(length - lag, *grading)))
-
-
-def _graded(length: float, first: float, growth: float, longest: float) -> tuple[float, ...]:
-    """Steps that grow from ``first`` to ``longest`` and fill ``length`` exactly."""
-    steps = [first]
-    while sum(steps) < length:
-        steps.append(min(steps[-1] * growth, longest))
-    scale = length / sum(steps)
-    return tuple(step * scale for step in steps)
-
-
-def refine(grid: Mesh, times: int) -> Mesh:
-    """The same mesh with every step and substep in ``times`` parts: what is left of the error shows by comparison.
-
-    >>> len(refine(mesh((), (), 30), 2).steps) == 2 * len(mesh((), (), 30).steps)
-    True
-    """
-    steps: list[Step] = []
-    for step in grid.steps:
-        begin, count = step.begin, len(step.substeps)
-        for part in range(times):
-            here = tuple(step.substeps[i // times] / times for i in range(part * count, (part + 1) * count))
-            enter = step.enter * times - part * count
-            dose = step.dose if 0 <= enter < count else -1
-            length = sum(here) or step.length / times
-            steps.append(Step(begin, length, dose, max(enter, 0), here))
-            begin += length
-    return dataclasses.replace(grid, steps=tuple(steps))
-
-
 def start(patient: Patient, parameters: Parameters, study_day: Scalar) -> State:
     """The patient before any drug, in closed form, at the reading of a study day of 1 or earlier.
 
@@ -189,6 +88,7 @@ def start(patient: Patient, parameters: Parameters, study_day: Scalar) -> State:
 
     >>> from quell import keys
     >>> from quell.body import population
+    >>> from quell.body.parameters import load
     >>> who = population.draw(keys.root(1), load(), population.POPULATIONS["ivory"])
     >>> float(start(who, load(), 1).drug.il2)
     0.0
@@ -199,8 +99,11 @@ def start(patient: Patient, parameters: Parameters, study_day: Scalar) -> State:
     stemi, nstemi = _type(patient)
     surge = happened * immunity.surge_size(stemi, nstemi, p)
     inflammation = immunity.after(since, surge, p)
-    whole = heart.infarct(heart.Heart(p.old_scar * patient.previous_infarction, jnp.zeros(()), jnp.zeros(())),
-                          happened * heart.infarct_size(stemi, nstemi, p), p)
+    whole = heart.infarct(
+        heart.Heart(p.old_scar * patient.previous_infarction, jnp.zeros(()), jnp.zeros(())),
+        happened * heart.infarct_size(stemi, nstemi, p),
+        p,
+    )
     return State(
         drug=drug.none(),
         cells=immunity.healthy(),
@@ -278,43 +181,6 @@ def _hazards(state: State, who: Person) -> risk.Causes:
     return risk.hazards(who.prone, state.risk.vulnerability, state.inflammation.crp, uptake, scar, p)
 
 
-class Tables(NamedTuple):
-    """The mesh as arrays: per step, its start, length, dose and range of substeps; per observation, its range of steps."""
-
-    begin: Any
-    length: Any
-    dose: Any
-    enter: Any
-    first: Any
-    last: Any
-    substeps: Any
-    segment_first: Any
-    segment_last: Any
-
-
-@functools.cache
-def _tables(grid: Mesh) -> Tables:
-    counts = np.array([len(step.substeps) for step in grid.steps])
-    last = np.cumsum(counts)
-    begin = np.array([step.begin for step in grid.steps])
-    stops = [day - 1 - NEAR for day in grid.observe_days if day >= 1]
-    ends = np.append(np.searchsorted(begin, stops), len(begin)).astype(np.int64)
-    return Tables(
-        begin=begin,
-        length=np.array([step.length for step in grid.steps]),
-        dose=np.array([step.dose for step in grid.steps]),
-        enter=last - counts + np.array([step.enter for step in grid.steps]),
-        first=last - counts,
-        last=last,
-        substeps=np.array([length for step in grid.steps for length in step.substeps] or [0.0]),
-        segment_first=np.append(0, ends[:-1]),
-        segment_last=ends,
-    )
-
-
-NEAR = 1e-6  # days: sums of steps that should meet a whole day may miss it by rounding
-
-
 def live(patient: Patient, amounts: Scalar, parameters: Parameters, mesh: Mesh) -> Life:
     """One life: readings on the mesh's observation days, and events until its last day.
 
@@ -322,7 +188,7 @@ def live(patient: Patient, amounts: Scalar, parameters: Parameters, mesh: Mesh) 
     A patient who has died is still read as if alive: whoever reads must stop at death.
     """
     who = person(patient, parameters)
-    tables = Tables(*(jnp.asarray(column) for column in _tables(mesh)))
+    tables = Tables(*(jnp.asarray(column) for column in tables_of(mesh)))
     doses = jnp.append(jnp.asarray(amounts, dtype=float), 0.0)
 
     def segment(state, ends):
@@ -332,7 +198,9 @@ def live(patient: Patient, amounts: Scalar, parameters: Parameters, mesh: Mesh) 
     begun = start(patient, parameters, 1)
     final, seen = jax.lax.scan(segment, begun, (tables.segment_first, tables.segment_last))
     early = [_observe(start(patient, parameters, day), who) for day in mesh.observe_days if day < 1]
-    observed = jax.tree.map(lambda late, *before: jnp.concatenate([*map(jnp.atleast_1d, before), late[:-1]]), seen, *early)
+    observed = jax.tree.map(
+        lambda late, *before: jnp.concatenate([*map(jnp.atleast_1d, before), late[:-1]]), seen, *early
+    )
     return Life(observed, final.risk.events, _verdict(final, observed, doses))
 
 
@@ -376,7 +244,7 @@ class Fast(NamedTuple):
 
 def _advance(now: Fast, usual: Scalar, days: Scalar, who: Person) -> Fast:
     """One small step: rates at its start give its middle, rates at its middle give its end (exponential midpoint)."""
-    p, half = who.own, immunity.kept(days / 2, who.own)
+    half = immunity.kept(days / 2, who.own, immunity.slow_decay)
     whole = immunity.Kept(*(left * left for left in half))
     by_half = (jnp.exp(-who.kinetics.absorption * days / 2), jnp.exp(-who.kinetics.transit * days / 2))
     by_whole = (by_half[0] * by_half[0], by_half[1] * by_half[1])
@@ -390,7 +258,12 @@ def _rest(now: Fast, usual: Scalar, days: Scalar, p: Parameters) -> Fast:
     half, whole = immunity.settle(now.cells, days / 2, p), immunity.settle(now.cells, days, p)
     offered = immunity.calming_signal(half, usual, p)
     middle = vessel.enter(now.calming, immunity.calming_signal(now.cells, usual, p), days / 2, p)
-    return Fast(jax.tree.map(jnp.zeros_like, now.drug), whole, vessel.enter(now.calming, offered, days, p), now.area + days * middle)
+    return Fast(
+        jax.tree.map(jnp.zeros_like, now.drug),
+        whole,
+        vessel.enter(now.calming, offered, days, p),
+        now.area + days * middle,
+    )
 
 
 def _half_step(begun: Fast, now: Fast, usual: Scalar, step: tuple, who: Person) -> Fast:
@@ -427,7 +300,12 @@ def _gather(before: State, after: State, begin: Scalar, length: Scalar, who: Per
     now, tau = before.risk, who.own.vulnerability_time
     end = now.vulnerability * jnp.exp(-length / tau)
     mean = now._replace(vulnerability=(now.vulnerability - end) * tau / length)
-    halfway = State(after.drug, after.cells, *(_mean(a, b) for a, b in zip(before[2:5], after[2:5], strict=True)), mean)
+    halfway = after._replace(
+        inflammation=_mean(before.inflammation, after.inflammation),
+        vessel=_mean(before.vessel, after.vessel),
+        heart=_mean(before.heart, after.heart),
+        risk=mean,
+    )
     rates = _hazards(halfway, who)
     return risk.pass_time(now._replace(vulnerability=end), who.patient.thresholds, rates, begin, length)
 
@@ -438,13 +316,21 @@ def _mean(a: Any, b: Any) -> Any:
 
 @functools.cache
 def _compiled(grid: Mesh, batched: bool) -> Callable[..., Life]:
-    each = jax.vmap(lambda patient, amounts, parameters: live(patient, amounts, parameters, grid),
-                    in_axes=(0, 0, 0 if batched else None))
+    each = jax.vmap(
+        lambda patient, amounts, parameters: live(patient, amounts, parameters, grid),
+        in_axes=(0, 0, 0 if batched else None),
+    )
     return jax.jit(each, compiler_options=WIDE)
 
 
-def many(patients: Patient, amounts: Any, parameters: Parameters, mesh: Mesh, *,
-         progress: Callable[[int, int], None] | None = None) -> Life:
+def many(
+    patients: Patient,
+    amounts: Any,
+    parameters: Parameters,
+    mesh: Mesh,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Life:
     """Many lives at once, as numpy arrays with a leading axis of patients.
 
     ``amounts`` has shape (N, number of dose days). ``parameters`` are shared, or one set per patient (leading axis N).
@@ -452,10 +338,14 @@ def many(patients: Patient, amounts: Any, parameters: Parameters, mesh: Mesh, *,
     ``progress(done, N)`` is called after each block. Raises ValueError when shapes do not agree.
     """
     total = int(np.shape(patients.age)[0])
+    if total == 0:
+        raise ValueError("there are no patients to live. Draw at least one.")
     amounts = np.asarray(amounts, dtype=float)
     if amounts.shape != (total, len(mesh.dose_days)):
-        raise ValueError(f"amounts have shape {amounts.shape}; {total} patients and {len(mesh.dose_days)} dose days "
-                         f"need {(total, len(mesh.dose_days))}.")
+        raise ValueError(
+            f"amounts have shape {amounts.shape}; {total} patients and {len(mesh.dose_days)} dose days "
+            f"need {(total, len(mesh.dose_days))}."
+        )
     batched = np.ndim(parameters.bioavailability) == 1
     leaves = jax.tree.map(np.asarray, (patients, amounts, parameters if batched else None))
     shared = Parameters(*(np.float64(x) for x in parameters)) if not batched else None

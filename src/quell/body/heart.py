@@ -27,16 +27,12 @@ def infarct_size(stemi: Scalar, nstemi: Scalar, p: Parameters) -> Scalar:
 
 def infarct(x: Heart, size: Scalar, p: Parameters) -> Heart:
     """A new infarction of a size."""
-    return Heart(
-        x.scar + size * p.scar_mass, x.fast + size * p.healing_fast_mass, x.slow + size * p.healing_slow_mass
-    )
+    return Heart(x.scar + size * p.scar_mass, x.fast + size * p.healing_fast_mass, x.slow + size * p.healing_slow_mass)
 
 
 def heal(x: Heart, days: Scalar, p: Parameters) -> Heart:
     """The infarct ``days`` later: both healing parts decay."""
-    return Heart(
-        x.scar, x.fast * jnp.exp(-days / p.healing_fast_time), x.slow * jnp.exp(-days / p.healing_slow_time)
-    )
+    return Heart(x.scar, x.fast * jnp.exp(-days / p.healing_fast_time), x.slow * jnp.exp(-days / p.healing_slow_time))
 
 
 def mass(x: Heart) -> Scalar:

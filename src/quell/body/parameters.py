@@ -157,6 +157,9 @@ class Parameters(NamedTuple):
     reference_scar: Scalar
     reference_uptake: Scalar
     infarction_feedback: Scalar
+    # population
+    height_ratio: Scalar
+
 
 @functools.cache
 def table() -> list[Parameter]:
@@ -199,11 +202,7 @@ def draw(key: keys.Key) -> Parameters:
     return Parameters(*(drawn[i] for i in range(len(names))))
 
 
-_WITHOUT: dict[str, dict[str, float]] = {
-    "efficacy": {"calming": 0.0},
-    "drug": {"bioavailability": 0.0},
-    "loop": {"infarction_feedback": 0.0},
-}
+_WITHOUT = {"efficacy": ("calming",), "drug": ("bioavailability",), "loop": ("infarction_feedback",)}
 
 
 def without(parameters: Parameters, what: str) -> Parameters:
@@ -218,13 +217,7 @@ def without(parameters: Parameters, what: str) -> Parameters:
     """
     if what not in _WITHOUT:
         raise ValueError(f"'{what}' is no link that can be cut. Choose one of: {', '.join(_WITHOUT)}.")
-    cut = {name: jnp.zeros_like(getattr(parameters, name)) if _traced(parameters) else value
-           for name, value in _WITHOUT[what].items()}
-    return parameters._replace(**cut)
-
-
-def _traced(parameters: Parameters) -> bool:
-    return not isinstance(parameters.bioavailability, float)
+    return parameters._replace(**{name: getattr(parameters, name) * 0 for name in _WITHOUT[what]})
 
 
 def personal(parameters: Parameters, own: dict[str, Scalar]) -> Parameters:

@@ -118,15 +118,16 @@ def draw(key: keys.Key, parameters: Parameters, population: Population) -> Patie
     """One patient of a population; vmap over keys for many.
 
     Normal scores are drawn by name, correlated through a Gaussian copula, and turned into values; thresholds of fate
-    are unit exponentials. ``parameters`` is not read yet: a patient's own biology is a factor on whatever it holds.
+    are unit exponentials. A patient's own biology is a factor on whatever ``parameters`` the life is lived with.
 
-    >>> patient = draw(keys.at(1, "subject", 0), None, POPULATIONS["ivory"])
+    >>> from quell.body.parameters import load
+    >>> patient = draw(keys.at(1, "subject", 0), load(), POPULATIONS["ivory"])
     >>> 0 < float(patient.body_surface_area) < 4
     True
     """
     scores = _scores(key, population)
     values = {one.name: _value(one, scores[one.name]) for one in population.covariates}
-    area = _body_surface_area(values.pop("height"), values["female"], values["bmi"])
+    area = _body_surface_area(values.pop("height"), values["female"], values["bmi"], parameters)
     own = {name: jnp.exp(spread * scores[name]) for name, spread in spreads().items()}
     return Patient(**values, body_surface_area=area, own=own, thresholds=_thresholds(key))
 
@@ -134,13 +135,12 @@ def draw(key: keys.Key, parameters: Parameters, population: Population) -> Patie
 def _scores(key: keys.Key, population: Population) -> dict[str, Scalar]:
     names = [one.name for one in population.covariates] + list(spreads())
     numbers = jnp.array([keys.number(name) for name in names], dtype=jnp.uint32)
-    z = jax.vmap(lambda name: jax.random.normal(keys.at(key, name)))(numbers)
-    scores = {name: z[i] for i, name in enumerate(names)}
+    z = jax.lax.optimization_barrier(jax.vmap(lambda name: jax.random.normal(keys.at(key, name)))(numbers))
     joined, root = _copula(population)
-    together = {
-        name: sum(root[i, j] * scores[joined[j]] for j in range(i + 1)) for i, name in enumerate(joined)
-    }
-    return scores | together
+    places = np.array([names.index(name) for name in joined])
+    together = sum(root[:, j] * z[place] for j, place in enumerate(places))
+    z = z.at[places].set(together)
+    return {name: z[i] for i, name in enumerate(names)}
 
 
 @functools.cache
@@ -168,23 +168,26 @@ def _value(one: Covariate, z: Scalar) -> Scalar:
     if one.kind == "choice":
         edges = np.cumsum(one.values)[:-1]
         return sum(jnp.where(share >= edge, 1.0, 0.0) for edge in edges)
-    raise ValueError(f"'{one.kind}' of covariate '{one.name}' is no distribution. Write yes, choice, normal, lognormal or uniform.")
+    raise ValueError(
+        f"'{one.kind}' of covariate '{one.name}' is no distribution. Write yes, choice, normal, lognormal or uniform."
+    )
 
 
-SHORTER = 0.926  # women's height relative to men's (UK adults, recalled)
 MOSTELLER = 60.0  # body surface = sqrt(height cm * weight kg) / 60 (Mosteller 1987)
 CM_PER_M = 100.0
 
 
-def _body_surface_area(height: Scalar, female: Scalar, bmi: Scalar) -> Scalar:
-    tall = height * jnp.where(female > 0, SHORTER, 1.0)
+def _body_surface_area(height: Scalar, female: Scalar, bmi: Scalar, parameters: Parameters) -> Scalar:
+    tall = height * jnp.where(female > 0, parameters.height_ratio, 1.0)
     weight = bmi * (tall / CM_PER_M) ** 2
     return jnp.sqrt(tall * weight) / MOSTELLER
 
 
 def _thresholds(key: keys.Key) -> risk.Causes:
     here = keys.at(key, "thresholds")
-    drawn = {name: jax.random.exponential(keys.at(here, name)) for name in risk.Causes._fields if name != "infarction"}
+    once = [name for name in risk.Causes._fields if name != "infarction"]
+    numbers = jnp.array([keys.number(name) for name in once], dtype=jnp.uint32)
+    drawn = jax.vmap(lambda name: jax.random.exponential(keys.at(here, name)))(numbers)
     turns = jnp.arange(risk.SUCCESSIVE)
     infarction = jax.vmap(lambda turn: jax.random.exponential(keys.at(here, "infarction", turn)))(turns)
-    return risk.Causes(infarction=infarction, **drawn)
+    return risk.Causes(infarction=infarction, **{name: drawn[i] for i, name in enumerate(once)})

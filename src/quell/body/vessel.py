@@ -37,8 +37,10 @@ def supply_size(stemi: Scalar, nstemi: Scalar, p: Parameters) -> Scalar:
 def after(days: Scalar, size: Scalar, p: Parameters) -> Vessel:
     """The wall ``days`` after an infarction with supply ``size``: W' = kW (Q - W), Q = size (exp(-kQ s) - exp(-(kQ + kr) s))."""
     late = p.recruitment_decay + p.recruitment_rise
-    recruited = size * p.wall_turnover * (
-        between(p.recruitment_decay, p.wall_turnover, days) - between(late, p.wall_turnover, days)
+    recruited = (
+        size
+        * p.wall_turnover
+        * (between(p.recruitment_decay, p.wall_turnover, days) - between(late, p.wall_turnover, days))
     )
     return Vessel(
         calming=jnp.zeros(()),

@@ -77,6 +77,7 @@ def read(path: pathlib.Path) -> tuple[pl.DataFrame, Metadata]:
             pending = []
     blocks.append(_block(pending, names, kinds, path.name, count))
     count += len(pending)
+    _keys_known(metadata, path.name)  # again: keys may follow the rows
     if metadata["records"] != count:
         raise FileError(
             f"{path.name} says it has {metadata['records']:,} records and has {count:,} rows. Is it cut off?"
@@ -185,6 +186,14 @@ def _columns(metadata: Metadata, name: str) -> list[str]:
         twice = next(one for one in names if names.count(one) > 1)
         raise FileError(f"{name} declares two columns called '{twice}'. Give each its own name.")
     return names
+
+
+def _keys_known(metadata: Metadata, name: str) -> None:
+    for key in metadata:
+        if key not in KNOWN:
+            raise FileError(
+                f"{name} has the key '{_short(key)}', which Dataset-JSON 1.1 does not know. {near(key, KNOWN)}"
+            )
 
 
 def _column(column: Any, at: int, name: str) -> str:

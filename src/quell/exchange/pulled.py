@@ -151,6 +151,8 @@ class _Stream:
                     raise self.broken(f"{error.msg} ({self.text[error.pos : error.pos + 20]!r})") from None
                 if not self.fill():
                     raise self.broken("it ends in the middle") from None
+            except FileError:
+                raise
             except ValueError:
                 raise self.broken("a number is too long") from None
             if len(self.text) - self.at > LARGEST_VALUE:

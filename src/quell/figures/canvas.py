@@ -32,7 +32,7 @@ POINT = 72  # SVG user units in an inch
 SIZE = 10.0  # 10 units are 11.3 px where the panel is 358 px wide
 MOST_PEOPLE = 150  # individual lines or points drawn per arm; beyond that they are a blur
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "quell",
     "font.family": "DejaVu Sans",
@@ -127,10 +127,15 @@ def _slim(text: str, width: float, height: float, alt: str, key: str) -> str:
     body = re.sub(r'"url\(#([^)]+)\)"', rf'"url(#{key}-\1)"', body)
     body = body.replace('href="#', f'href="#{key}-').replace("<defs/>", "")
     body = re.sub(r"<defs>\s*</defs>", "", body)
-    body = re.sub(r"(\d+\.\d{2})\d+", r"\1", body)
+    body = re.sub(r"<[^>]+>", _fewer_digits, body)
     body = re.sub(r"\n\s*", "\n", body)
     label = html.escape(alt, quote=True)
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">{body}</svg>'
+
+
+def _fewer_digits(tag: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point; what stands between the tags is for people and stays as it is."""
+    return re.sub(r"(\d+\.\d{2})\d+", r"\1", tag.group(0))
 
 
 def _font_size(found: re.Match[str]) -> str:
@@ -209,7 +214,8 @@ def frame(place: Axes, x: Scale, y: Scale) -> None:
     if x.name:
         place.text((left + right) / 2, bottom - 5 - 1.5 * SIZE, x.name, ha="center", va="top", transform=identity)
     if y.name:
-        place.text(1, (bottom + top) / 2, y.name, ha="left", va="center", rotation=90, transform=identity)
+        name = wrapped(y.name, int((top - bottom) / (0.55 * SIZE)), 1)
+        place.text(1, (bottom + top) / 2, name, ha="left", va="center", rotation=90, transform=identity)
 
 
 def spread(low: float, high: float, share: float = 0.06) -> tuple[float, float]:

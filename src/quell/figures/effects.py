@@ -41,8 +41,9 @@ def forest(rows: pl.DataFrame, *, ratio: bool, sides: tuple[str, str], axis: str
     """
     labels = [label_of(row) for row in rows.iter_rows(named=True)]
     heights = [row_height(text) for text, _ in labels]
-    figure = sketch(sum(heights) + 0.78)
-    place = axes(figure, SIDE, 0.68, SIDE, 0.06)
+    deep = LINE * shortened(sides)[0].count("\n")
+    figure = sketch(sum(heights) + 0.78 + deep)
+    place = axes(figure, SIDE, 0.68 + deep, SIDE, 0.06)
     forest_rows(place, rows, labels, heights, ratio=ratio)
     forest_axis(place, ratio=ratio, sides=sides, axis=axis)
     return figure
@@ -133,10 +134,20 @@ def forest_axis(place: Axes, *, ratio: bool, sides: tuple[str, str], axis: str) 
     low, high = place.get_xlim()
     frame(place, Scale(at=log_ticks(low, high) if ratio else ticks(low, high), grid=True), Scale(line=False))
     height = place.bbox.height / POINT
-    place.text(0, -0.33 / height, sides[0], transform=place.transAxes, ha="left", va="top", color=FAINT)
-    place.text(1, -0.33 / height, sides[1], transform=place.transAxes, ha="right", va="top", color=FAINT)
+    left, right = shortened(sides)
+    place.text(0, -0.33 / height, left, transform=place.transAxes, ha="left", va="top", color=FAINT)
+    place.text(1, -0.33 / height, right, transform=place.transAxes, ha="right", va="top", color=FAINT)
     if axis:
-        place.text(0.5, -0.53 / height, axis, transform=place.transAxes, ha="center", va="top")
+        below = 0.53 + LINE * left.count("\n")
+        place.text(0.5, -below / height, axis, transform=place.transAxes, ha="center", va="top")
+
+
+def shortened(sides: tuple[str, str]) -> tuple[str, str]:
+    """The two sides' names, each on two lines where they do not fit beside each other."""
+    if len(sides[0]) + len(sides[1]) <= 44:
+        return sides
+    left, right = (wrapped(side, 24) for side in sides)
+    return (left if "\n" in left else left + "\n"), right
 
 
 @drawn

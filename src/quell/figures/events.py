@@ -29,7 +29,7 @@ def incidence(curves: Sequence[Incidence], arms: Mapping[str, Look]) -> Figure:
     labels = {curve.arm: canvas.wrapped(arms[curve.arm].label, 13) for curve in curves}
     rows = sum(label.count("\n") + 1 for label in labels.values())
     table = 2 * (rows + 1) * LINE + 0.1
-    left = 0.15 + 0.088 * max(len(line) for label in labels.values() for line in label.split("\n"))
+    left = 0.3 + 0.09 * max(len(line) for label in labels.values() for line in label.split("\n"))
     left = max(left, 0.95)
     figure = sketch(2.3 + 0.55 + table)
     place = axes(figure, left, table + 0.55, 0.22, 0.1)

@@ -11,7 +11,7 @@ import polars as pl
 from quell.analysis.description import Course, VersusBaseline
 from quell.figures import canvas
 from quell.figures.canvas import FAINT, INK, Look, Scale, axes, drawn, frame, sketch, ticks
-from quell.figures.effects import forest_axis, forest_rows, label_of, row_height
+from quell.figures.effects import LINE, forest_axis, forest_rows, label_of, row_height, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,12 @@ def answer(
     """The main figure: everybody before and after, and below it the difference between the arms."""
     labels = [label_of(row) for row in rows.iter_rows(named=True)]
     heights = [row_height(text) for text, _ in labels]
-    below = sum(heights) + 0.7 + (len(arms) > 2) * 0.25
+    deep = LINE * shortened(sides)[0].count("\n")
+    below = sum(heights) + 0.7 + (len(arms) > 2) * 0.35 + deep
     figure = sketch(2.6 + below)
     place = axes(figure, LEFT, below + 0.5, RIGHT, 0.12)
     _paired(place, pairs, means, arms, moments=moments, unit=unit)
-    strip = axes(figure, 0.18, 0.52, 0.18, 2.6 + below - sum(heights) - 0.58)
+    strip = axes(figure, 0.18, 0.52 + deep, 0.18, 2.6 + below - sum(heights) - 0.58 - deep)
     forest_rows(strip, rows, labels, heights, ratio=False)
     forest_axis(strip, ratio=False, sides=sides, axis="")
     return figure

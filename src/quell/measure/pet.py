@@ -67,7 +67,7 @@ def simulate(instrument: PET, signals: jax.Array, *, person: keys.Key, scans: ke
     ``signals`` has shape (scans, vessels), ``scans`` one key each; every field of the result has a leading axis of
     scans. Active slices and the most diseased segment are chosen at baseline too.
     """
-    rows = jax.vmap(lambda signal, key: slices(instrument, signal, person=person, scan=key))(signals, scans)
+    rows = jax.lax.map(lambda one: slices(instrument, one[0], person=person, scan=one[1]), (signals, scans))
     index = jnp.argmax(rows[0].mean(axis=-1))
     before = rows[0][index]
     hottest = jnp.argmax(before[:-2] + before[1:-1] + before[2:])

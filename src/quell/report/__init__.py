@@ -9,7 +9,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jinja2
 from markupsafe import Markup
@@ -45,37 +45,45 @@ class Page:
         return target
 
 
+class Simulated(TypedDict, total=False):
+    """What is known of a trial only because it was simulated."""
+
+    truth: Mapping[str, Any] | None  # by name of claim: value and error
+    comparisons: Sequence[Any]  # name, unit, published and its limits, q05 to q95, trials, source, role, note
+    selection: Sequence[Any]  # estimand, of, and active, control and difference, each with value and error
+    key: int | None
+
+
 def build(
     *,
     protocol: Protocol,
     study: Study,
     claims: Claims,
     simulated: bool,
-    truth: Mapping[str, Any] | None = None,
-    comparisons: Sequence[Any] = (),
-    selection: Sequence[Any] = (),
-    key: int | None = None,
     versions: Mapping[str, str] | None = None,
     date: str | None = None,
+    **known: Unpack[Simulated],
 ) -> Page:
     """The page of one study: the same arguments give the same bytes, because no date is put in unless one is given.
 
-    ``truth`` has, by name of claim, objects with ``value`` and ``error``. A comparison has name, unit, published,
-    published_lower, published_upper, q05, q25, q50, q75, q95, trials, source, role ("input" or "predicted") and note.
-    A selection has name, population, n, value, error, unit and note, all but the value optional.
+    >>> from quell.protocol import Protocol
+    >>> empty = Study(protocol="ivory", tables={"subjects": Study(protocol="", tables={})["subjects"]})
+    >>> page = build(protocol=Protocol.load("ivory"), study=empty, claims=Claims([]), simulated=False)
+    >>> page.html.startswith("<!DOCTYPE html>"), "schedule.csv" in page.files
+    (True, True)
     """
     of = Material(
         protocol=protocol,
         study=study,
         claims=claims,
-        truth=truth or {},
-        comparisons=comparisons,
-        selection=selection,
+        truth=known.get("truth") or {},
+        comparisons=known.get("comparisons") or (),
+        selection=known.get("selection") or (),
         simulated=simulated,
         numbering=Numbering(),
     )
     total = sum(of.randomised.values())
-    answer = words.answer(claims, protocol, randomised=total, simulated=simulated, truth=truth)
+    answer = words.answer(claims, protocol, randomised=total, simulated=simulated, truth=of.truth)
     main = sections.main_figure(of, answer.title)
     found = list(_sections(of))
     html = _template().render(
@@ -87,7 +95,7 @@ def build(
         sections=found,
         looks=list(of.looks.values()),
         simulated=simulated,
-        provenance=_provenance(protocol, study, key, versions or {}, date),
+        provenance=_provenance(protocol, study, known.get("key"), versions or {}, date),
         style=_style(),
     )
     return Page(html=html, files=dict(of.numbering.files))

@@ -171,7 +171,7 @@ def _comparison_frame(rows: Sequence[Any]) -> pl.DataFrame:
     for one in rows:
         at = words.decimals((one.q95 - one.q05) / 2)
         simulated = f"{words.number(one.q50, at)} ({words.number(one.q05, at)} to {words.number(one.q95, at)})"
-        unit = f", {one.unit}" if one.unit not in ("", "1") else ""
+        unit = _unit(one)
         published = words.number(one.published, at)
         found.append(
             {"label": f"{one.name}{unit}", "value": f"published {published}, simulated {simulated}"}
@@ -180,6 +180,10 @@ def _comparison_frame(rows: Sequence[Any]) -> pl.DataFrame:
         )
     texts = dict.fromkeys(("label", "value", "source", "role", "note"), pl.String)
     return pl.DataFrame(found, schema_overrides=texts | dict.fromkeys(numbers, pl.Float64))
+
+
+def _unit(one: Any) -> str:
+    return f", {one.unit}" if one.unit not in ("", "1") and one.unit not in one.name else ""
 
 
 def _float(value: Any) -> float | None:
@@ -218,7 +222,7 @@ def _comparison_table(of: Material) -> Block:
             published += f" ({words.number(one.published_lower, at)} to {words.number(one.published_upper, at)})"
         simulated = f"{words.number(one.q50, at)} ({words.number(one.q05, at)} to {words.number(one.q95, at)})"
         kind = "used to describe the people, not predicted" if one.role == "input" else "predicted"
-        unit = f", {one.unit}" if one.unit not in ("", "1") else ""
+        unit = _unit(one)
         source = f"{one.source}{f' ({one.note})' if one.note else ''}"
         rows.append(cells([f"{one.name}{unit}", published, simulated, kind, source], head))
     return Block(
@@ -234,27 +238,43 @@ def _comparison_table(of: Material) -> Block:
 
 # -- selection ------------------------------------------------------------------------------------------------------------
 def selection_section(of: Material) -> Section | None:
-    """The same question among different people: how who is looked at changes what is estimated."""
+    """The same risks among everybody and among those chosen: how who is looked at changes what is estimated.
+
+    A selection names its estimand and the people (``of``), and has ``active``, ``control`` and ``difference``, each with
+    value and error: absolute risks, known only because the trial is simulated.
+    """
     if not of.selection:
         return None
     label, key = of.numbering.next("Table")
-    head = ("Question", "Among", "n", "Value", "Note")
-    rows = []
+    names = [of.looks[arm].label for arm in of.looks if not of.protocol.arm(arm).control]
+    active, control = " or ".join(names), of.protocol.control.shown
+    head = ("Question", "Among", active, control, "Difference")
+    rows, flat = [], []
     for one in of.selection:
-        value, error = getattr(one, "value", None), getattr(one, "error", None)
-        at = words.decimals(error) if error else 3
-        unit = getattr(one, "unit", "")
-        unit = f" {unit}" if unit not in ("", "1") else ""
-        text = f"{words.number(value, at)}{f' ± {words.number(error, at)}' if error is not None else ''}{unit}"
-        told = (getattr(one, "name", ""), getattr(one, "population", ""), getattr(one, "n", "–"))
-        rows.append(
-            cells([*told, Cell(text, "" if value is None else repr(float(value))), getattr(one, "note", "")], head)
-        )
-    lead = "Whoever is left out changes the question. The same comparison, among everybody and among those chosen:"
+        values = [one.active, one.control, one.difference]
+        rows.append(cells([one.estimand, one.of, *(_risk(value) for value in values)], head))
+        numbers = {"active": one.active.value, "control": one.control.value, "difference": one.difference.value}
+        flat.append({"estimand": one.estimand, "of": one.of} | numbers | {"error": one.difference.error})
+    lead = "Whoever is left out changes the question. The true risks of the same virtual people, all of them and those chosen:"
     block = Block(
-        kind="table", key=key, label=label, title="What selection does", head=head, rows=tuple(rows), narrow="card"
+        kind="table",
+        key=key,
+        label=label,
+        title="What looking only at some people does",
+        caption="People in 100 with the event, ± Monte Carlo error; known only because the trial is simulated.",
+        head=head,
+        rows=tuple(rows),
+        narrow="line",
+        data=(of.numbering.data("selection", pl.DataFrame(flat)),),
     )
     return Section(key="selection", title="Who is chosen", lead=lead, blocks=(block,))
+
+
+def _risk(found: Any) -> Cell:
+    """A true risk as people in 100, with its Monte Carlo error."""
+    at = words.decimals(100 * found.error) if found.error else 2
+    text = f"{words.number(100 * found.value, at)} ± {words.number(100 * found.error, at)}"
+    return Cell(text, repr(float(found.value)))
 
 
 # -- assumptions and estimands ----------------------------------------------------------------------------------------------

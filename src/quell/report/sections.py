@@ -105,7 +105,7 @@ def _paired_answer(
         figure = figures.answer(pairs, means, of.looks, moments=moments, unit=unit, rows=rows, sides=sides)
     else:
         figure = figures.paired(pairs, means, of.looks, moments=moments, unit=unit)
-    alt = f"{title}. {_pairs_in_words(of, means)}"
+    alt = f"{title}; {_pairs_in_words(of, means)}."
     caption = (
         f"{_named(endpoint.quantity, endpoint.location)} of each person at baseline and at {endpoint.visit} (thin lines), "
         f"means with 95 % intervals (thick). Below: the difference between the arms with its interval. {_world(of)}"
@@ -135,7 +135,7 @@ def _pairs_in_words(of: Material, means: pl.DataFrame) -> str:
         if row["n"]:
             at = words.decimals((row["upper"] - row["lower"]) / 2)
             said.append(f"{words.span(row['mean'], row['lower'], row['upper'], at)} on {look.label}")
-    return f"Mean change {', '.join(said)}" if said else ""
+    return f"mean change {', '.join(said)}" if said else ""
 
 
 # -- claims -----------------------------------------------------------------------------------------------------------
@@ -148,9 +148,10 @@ def claims_section(of: Material) -> Section | None:
         return None
     blocks = [_claims_table(of)]
     groups: dict[tuple[bool, str, tuple[str, str]], list[Claim]] = {}
+    two = len(of.protocol.arms) == 2
     for claim in of.claims:
         if claim.estimate is not None and (claim.lower is not None or claim.upper is not None):
-            groups.setdefault((claim.is_ratio, _scale(of, claim), _sides(of, claim)), []).append(claim)
+            groups.setdefault((claim.is_ratio, _scale(of, claim), _sides(of, claim, named=two)), []).append(claim)
     if groups:
         blocks.append(_forests(of, list(groups.values())))
     lead = "Each line is one question that the protocol asked beforehand, with its estimate, interval and number of people."
@@ -162,15 +163,11 @@ def _claims_table(of: Material) -> Block:
     head = (*CLAIMS[:3], *(("True value in this world",) if of.truth else ()), *CLAIMS[3:])
     rows = []
     for claim in of.claims:
-        active, control = words.arm_labels(claim, of.protocol)
-        pair = (
-            f"{active} {'over' if claim.is_ratio else 'minus'} {control}"
-            if claim.estimate is not None
-            else f"{active}, {control}"
-        )
+        pair = _compared(of, claim)
         world = of.truth.get(claim.name)
         row: list[object] = [claim.name, pair, Cell(words.with_interval(claim), _full(claim.estimate))]
-        row += [words.true_value(world, claim) if world is not None else "–"] if of.truth else []
+        true = "–" if world is None else Cell(words.true_value(world, claim), _full(float(world.value)))
+        row += [true] if of.truth else []
         row += [
             Cell(words.p_value(claim.p), _full(claim.p)),
             Cell(str(claim.n), str(claim.n)),
@@ -199,6 +196,16 @@ def _claims_table(of: Material) -> Block:
     )
 
 
+def _compared(of: Material, claim: Claim) -> str:
+    """Which arms a claim sets against each other."""
+    active, control = words.arm_labels(claim, of.protocol)
+    estimand, _ = words.question_of(claim, of.protocol)
+    if claim.arms is None and estimand is not None:
+        shown = [of.protocol.arm(arm).shown for arm in (*estimand.active, estimand.control)]
+        return f"{', '.join(shown)}{', by dose' if estimand.summary == 'slope on dose' else ''}"
+    return f"{active} {'over' if claim.is_ratio else 'minus' if claim.estimate is not None else 'and'} {control}"
+
+
 def _full(value: float | None) -> str:
     return "" if value is None else repr(value)
 
@@ -217,19 +224,20 @@ def _scale(of: Material, claim: Claim) -> str:
     return f"{summary} {quantity} {claim.unit}"
 
 
-def _sides(of: Material, claim: Claim) -> tuple[str, str]:
-    _, endpoint = words.question_of(claim, of.protocol)
+def _sides(of: Material, claim: Claim, *, named: bool = True) -> tuple[str, str]:
+    """What lies left and right of no effect; arms by name, or as the first and second of each row."""
+    estimand, endpoint = words.question_of(claim, of.protocol)
     active, control = words.arm_labels(claim, of.protocol)
+    if estimand is not None and estimand.summary == "slope on dose":
+        active, control = "more dose", "less dose"
+    elif not named:
+        active, control = "the first named", "the second"
     longer = claim.unit in ("day", "days", "month", "months", "year", "years")
     higher = (endpoint is not None and endpoint.better == "higher") or (
         endpoint is not None and endpoint.timed and longer
     )
     left, right = (control, active) if higher else (active, control)
-    return f"← favours {_brief(left)}", f"favours {_brief(right)} →"
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= 16 else text[:15] + "…"
+    return f"← favours {left}", f"favours {right} →"
 
 
 def forest_rows(of: Material, claims: Iterable[Claim]) -> pl.DataFrame:
@@ -254,7 +262,8 @@ def _forest_panel(of: Material, claims: list[Claim], key: str) -> Panel:
     named = summary if len(kinds) < 2 else "ratio" if claims[0].is_ratio else "difference"
     unit = f", {claims[0].unit}" if claims[0].unit not in ("", "1") and not claims[0].is_ratio else ""
     axis = f"{named}{unit}{', log scale' if claims[0].is_ratio else ''}"
-    figure = figures.forest(rows, ratio=claims[0].is_ratio, sides=_sides(of, claims[0]), axis=axis)
+    sides = _sides(of, claims[0], named=len(of.protocol.arms) == 2)
+    figure = figures.forest(rows, ratio=claims[0].is_ratio, sides=sides, axis=axis)
     alt = "; ".join(f"{row['label']}: {row['value']}" for row in rows.iter_rows(named=True))
     return Panel("", of.picture(figure, alt, key))
 
@@ -322,7 +331,7 @@ def _events_panel(of: Material, endpoint: Any, population: str, key: str) -> tup
     curves = [description.incidence(of.columns, endpoint, arm, population=population, days=days) for arm in of.looks]
     counts = ", ".join(f"{curve.events} of {curve.n} on {of.looks[curve.arm].label}" for curve in curves)
     what = f" ({', '.join(endpoint.components)})" if endpoint.components != (endpoint.name,) else ""
-    title = f"{words.capital(endpoint.name)}{what}, of those {population}: {counts}"
+    title = f"{words.capital(endpoint.name)}{what}, of {words.people(population)}: {counts}"
     frames = [curve.curve.with_columns(arm=pl.lit(curve.arm)) for curve in curves if curve.n]
     tables = [curve.table.with_columns(arm=pl.lit(curve.arm)) for curve in curves]
     data = [of.numbering.data(f"{key} {endpoint.name} at risk", pl.concat(tables))]
@@ -350,7 +359,7 @@ def courses_section(of: Material) -> Section | None:
         kind="figure",
         key=key,
         label=label,
-        title="Blood and cells over time, by arm",
+        title="Measurements over time, by arm",
         caption=caption,
         panels=tuple(panels),
         legend=True,

@@ -11,6 +11,7 @@ from quell.promises import Endpoint, Estimand
 from quell.protocol import Protocol
 
 RESEARCH = "For research and trial planning, not for treating a patient."
+PERCENT = " %"
 SMALL_TRIAL = 200  # people; below it a single result is a reason for the next trial
 
 
@@ -116,9 +117,9 @@ def question_of(claim: Claim, protocol: Protocol) -> tuple[Estimand | None, Endp
     """The estimand and endpoint that a claim answers, where the protocol declares them."""
     names = {one.name: one for one in protocol.estimands}
     estimand = names.get(claim.estimand)
-    for analysis in protocol.analyses:
-        if estimand is None and (claim.name == analysis.name or claim.name.startswith(analysis.name + ",")):
-            estimand = names[analysis.estimand]
+    of = [one for one in protocol.analyses if f"{claim.name},".startswith(f"{one.name},")]
+    if estimand is None and of:
+        estimand = names[max(of, key=lambda one: len(one.name)).estimand]
     return estimand, protocol.endpoint(estimand.endpoint) if estimand else None
 
 
@@ -150,21 +151,27 @@ class _Effect(NamedTuple):
     up: str
     unit: str
     at: int
+    tail: str = ""  # what follows the value: "had MACE by 2 years"
 
     def say(self, value: float) -> str:
+        if self.unit == PERCENT and value > 100:
+            return f"{number(1 + value / 100, 1)} times as high"
         return f"{self.size(value)} {self.down if value < 0 else self.up}"
 
     def size(self, value: float) -> str:
         return number(abs(value), self.at) + self.unit
 
     def between(self, lower: float, upper: float) -> str:
-        if not (math.isfinite(lower) and math.isfinite(upper)):
-            known = [self.say(value) for value in (lower, upper) if math.isfinite(value)]
-            return f"from {known[0]} without a limit on the other side" if known else "anything"
+        if not math.isfinite(upper):
+            return f"anything from {self.say(lower)} upwards" if math.isfinite(lower) else "anything"
+        if not math.isfinite(lower):
+            return f"anything up to {self.say(upper)}"
         if lower < 0 < upper:
             return f"between {self.say(lower)} and {self.say(upper)}"
         near, far = sorted((lower, upper), key=abs)
-        start = self.size(near) if self.unit == " %" else number(abs(near), self.at)
+        if self.unit == PERCENT and max(lower, upper) > 100:
+            return f"between {self.say(near)} and {self.say(far)}"
+        start = self.size(near) if self.unit == PERCENT else number(abs(near), self.at)
         return f"between {start} and {self.say(far)}"
 
 
@@ -176,24 +183,20 @@ def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) 
     if claim.is_ratio:
         what = f"the rate of {name} was" if "hazard" in summary else f"{name} was on average"
         what = f"the risk of {name} was" if summary == "risk ratio" else what
-        effect = _Effect(what, "lower", "higher", " %", 0)
+        effect = _Effect(what, "lower", "higher", PERCENT, 0)
         return effect, [100 * (value - 1) for value in values]
     if summary == "risk difference":
         scale = 1.0 if "%" in claim.unit or "percent" in claim.unit else 100.0
         within = f" by {estimand.until}" if estimand and estimand.until else ""
-        effect = _Effect(f"out of 100 people, with {name}{within} there were", "fewer", "more", "", 0)
+        few = 0 if abs(scale * (claim.estimate or 0)) >= 1 else 1
+        effect = _Effect("of 100 people,", "fewer", "more", "", few, f" had {name}{within}")
         return effect, [scale * value for value in values]
     unit = f" {claim.unit}" if claim.unit not in ("", "1") else ""
     if summary == "difference in restricted mean time":
-        return _Effect(
-            "time without an event was on average", "shorter", "longer", "", unit, False, places(claim)
-        ), values
-    if summary == "slope on dose":
-        return _Effect(
-            f"for each unit of dose, {name} was on average", "lower", "higher", "", unit, False, places(claim)
-        ), values
-    change = "the change in " if endpoint and "change" in endpoint.scale else ""
-    return _Effect(f"{change}{name} was on average", "lower", "higher", unit, places(claim)), values
+        return _Effect("time without an event was on average", "shorter", "longer", unit, places(claim)), values
+    change = "the change in " if endpoint and "change" in endpoint.scale and "change" not in name else ""
+    each = "for each unit more of dose, " if summary == "slope on dose" else ""
+    return _Effect(f"{each}{change}{name} was on average", "lower", "higher", unit, places(claim)), values
 
 
 def sentence(claim: Claim, protocol: Protocol) -> str:
@@ -210,25 +213,33 @@ def sentence(claim: Claim, protocol: Protocol) -> str:
     if claim.estimate is None:
         return _without_estimate(claim, name, active, control)
     effect, (estimate, lower, upper) = _effect(claim, estimand, endpoint)
-    average = f"{effect.what} {effect.say(estimate)} on {active} than on {control}"
+    slope = estimand is not None and estimand.summary == "slope on dose"
+    than = "as" if effect.unit == PERCENT and estimate > 100 else "than"
+    average = f"{effect.what} {effect.say(estimate)}{effect.tail}{'' if slope else f' on {active} {than} on {control}'}"
     if math.isnan(lower) or math.isnan(upper):
         return f"{average}, and nobody can say how surely."
     fits = effect.between(lower, upper)
     if is_clear(claim):
         return f"{average}: {fits}."
-    return f"the trial cannot tell {active} from {control}: {average}, but {fits} fits the data."
+    doubt = "whether the dose matters" if slope else f"{active} from {control}"
+    return f"the trial cannot tell {doubt}: {average}, but {fits} fits the data."
 
 
 def _without_estimate(claim: Claim, name: str, active: str, control: str) -> str:
     if claim.p is None:
         return f"the trial does not answer this question. {' '.join(claim.warnings)}".strip()
-    told = "was unlike" if is_clear(claim) else "could not be told from that"
+    told = "was unlike that" if is_clear(claim) else "could not be told from that"
     return f"the course of {name} on {active} {told} on {control} (p {_equals(claim.p)})."
 
 
 def capital(text: str) -> str:
-    """The same words beginning a sentence."""
-    return text[:1].upper() + text[1:]
+    """The same words beginning a sentence; a name such as hsCRP keeps its spelling.
+
+    >>> capital("the rate was lower"), capital("hsCRP was lower")
+    ('The rate was lower', 'hsCRP was lower')
+    """
+    first = text.split(" ", 1)[0]
+    return text if first != first.lower() else text[:1].upper() + text[1:]
 
 
 def headline(claim: Claim, protocol: Protocol) -> str:
@@ -236,10 +247,13 @@ def headline(claim: Claim, protocol: Protocol) -> str:
     estimand, endpoint = question_of(claim, protocol)
     active, _ = arm_labels(claim, protocol)
     if claim.estimate is None:
-        return capital(f"{endpoint.name if endpoint else claim.name}: p {_equals(claim.p)}")
+        name = endpoint.name if endpoint else claim.name
+        return capital(f"{name}: {'not answered' if claim.p is None else f'p {_equals(claim.p)}'}")
     effect, (estimate, _, _) = _effect(claim, estimand, endpoint)
-    said = capital(f"{effect.what} {effect.say(estimate)} on {active}")
-    return said if is_clear(claim) else f"{said}, which chance alone could give"
+    slope = estimand is not None and estimand.summary == "slope on dose"
+    said = capital(f"{effect.what} {effect.say(estimate)}{effect.tail}{'' if slope else f' on {active}'}")
+    unclear = claim.lower is not None and not is_clear(claim)
+    return f"{said}, which chance alone could give" if unclear else said
 
 
 def answer(
@@ -273,8 +287,8 @@ def _sureness(claim: Claim, truth: Mapping[str, Any] | None, *, several: bool) -
 
 def true_value(world: Any, claim: Claim) -> str:
     """The true value with its Monte Carlo error."""
-    at = max(places(claim), decimals(world.error) - 1 if world.error else 0)
-    return f"{number(world.value, at)} ± {number(world.error, at + 1)}"
+    at = decimals(world.error) if world.error else places(claim)
+    return f"{number(world.value, at)} ± {number(world.error, at)}"
 
 
 def _beware(claim: Claim, claims: Claims, protocol: Protocol, *, randomised: int, simulated: bool) -> Iterable[str]:
@@ -286,12 +300,26 @@ def _beware(claim: Claim, claims: Claims, protocol: Protocol, *, randomised: int
     if endpoint is not None and not endpoint.timed:
         yield f"That people live longer or stay well: {endpoint.name} is a measurement, not an illness."
     if estimand is not None and estimand.population not in ("randomised", ""):
-        yield f"Anything about everybody randomised: this is about those {estimand.population}, and who they are may hang on the treatment."
+        yield (
+            f"Anything about everybody randomised: this is about {people(estimand.population)}, and who they are may "
+            "depend on the treatment."
+        )
     if randomised < SMALL_TRIAL:
         yield f"That one trial of {randomised} people settles it: small trials that look good tend to overstate."
     others = sum(one.role != "primary" for one in claims)
     if others > 1:
         yield f"Much from the {others} further claims: about 1 in 20 looks clear by chance where nothing differs."
+
+
+def people(population: str) -> str:
+    """An analysis set as people.
+
+    >>> people("followed up"), people("safety")
+    ('those followed up', 'those in the set “safety”')
+    """
+    known = {"randomised": "everybody randomised", "treated": "those treated", "followed up": "those followed up"}
+    known["completed treatment"] = "those who completed treatment"
+    return known.get(population, f"those in the set “{population}”")
 
 
 def summary(protocol: Protocol, study_n: Mapping[str, int], *, simulated: bool) -> str:

@@ -15,8 +15,8 @@ from quell import keys
 from quell.protocol import Protocol
 from quell.study import Study
 from quell.trial.attend import follow
-from quell.trial.plan import lay_out
 from quell.trial.counterfactual import Selection, Truth, potential, selection, truth, truths
+from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
 from quell.trial.recruit import enrol, parameters_of
 from quell.trial.world import Conduct, TrialError, World

@@ -59,7 +59,7 @@ TINY = 1e-12  # keeps a rate of zero from dividing
 
 def _chances(key: keys.Key, what: str, names: Sequence[str | int]) -> jax.Array:
     """One uniform number for each name under an address."""
-    return jax.vmap(jax.random.uniform)(keys.each(keys.at(key, what), names)) if len(names) else jnp.zeros(0)
+    return jax.lax.map(jax.random.uniform, keys.each(keys.at(key, what), names)) if len(names) else jnp.zeros(0)
 
 
 def _actual_days(plan: Plan, screening_day: jax.Array, chances: jax.Array) -> jax.Array:
@@ -96,8 +96,11 @@ def read(
     blood_keys = jax.vmap(lambda k: keys.each(k, names))(keys.each(keys.at(key, "reading"), tests)).T
     echo_keys = keys.each(keys.at(key, "reading", "ejection fraction"), names)
     return Reports(
-        blood=jax.vmap(lambda x, k: assay.panel(assay.assays(), x, key=k))(true_values, blood_keys),
-        echocardiogram=jax.vmap(lambda x, k: cardiac.ejection_fraction(x, key=k))(states.ejection_fraction, echo_keys),
+        # lax.map where vmap would do: a loop keeps the compiled program small, and so quick to load
+        blood=jax.lax.map(lambda xk: assay.panel(assay.assays(), xk[0], key=xk[1]), (true_values, blood_keys)),
+        echocardiogram=jax.lax.map(
+            lambda xk: cardiac.ejection_fraction(xk[0], key=xk[1]), (states.ejection_fraction, echo_keys)
+        ),
         scans=_scans(plan, states, key),
     )
 
