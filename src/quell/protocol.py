@@ -122,6 +122,12 @@ class Protocol:
         return max(visit.day for visit in self.visits)
 
     @property
+    def categories(self) -> tuple[str, ...]:
+        """Covariates used as categories, even where their values look like numbers."""
+        used = [name for analysis in self.analyses for name in (*analysis.factors, *analysis.strata)]
+        return tuple(dict.fromkeys([*used, *(name for name in self.allocation.strata if name != "site")]))
+
+    @property
     def events(self) -> tuple[str, ...]:
         """Every kind of event that an endpoint names."""
         return tuple(dict.fromkeys(event for endpoint in self.endpoints for event in endpoint.components))

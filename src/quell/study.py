@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from quell.protocol import STANDARD_SETS, Protocol
 from quell.sentences import BadInput, near
-from quell.tables import TABLES, canonical
+from quell.tables import TABLES, TableError, canonical, check, read_folder, write_folder
 
 
 class StudyError(BadInput):
@@ -98,6 +99,31 @@ class Study:
             table = canonical(name, self[name]).sort([k for k in TABLES[name].key if k in self[name].columns])
             found.update(name.encode() + table.select(sorted(table.columns)).write_csv(float_precision=9).encode())
         return found.hexdigest()[:16]
+
+    @staticmethod
+    def read(folder: pathlib.Path, protocol: Protocol) -> Study:
+        """A study from a folder of quell's own tables. Raises TableError with every problem, a sentence a line."""
+        tables = read_folder(folder, words=protocol.categories)
+        problems = check(tables, protocol)
+        if problems:
+            raise TableError("\n".join(problems))
+        return Study(protocol=protocol.name, tables=tables, origin=f"tables in {folder.name}")
+
+    def write(self, folder: pathlib.Path, form: Literal["csv", "parquet"] = "csv") -> None:
+        """Write the tables and a manifest; ``read`` gives an equal study back."""
+        write_folder(self.tables, folder, form, protocol=self.protocol, digest=self.digest)
+
+    def masked(self) -> Study:
+        """The study as those see it who must not know: arms have letters, doses no amounts.
+
+        Letters follow the order in which arms first appear, which says nothing of which is which.
+        """
+        letters = {
+            arm: f"arm {chr(65 + i)}" for i, arm in enumerate(self.randomised["arm"].unique(maintain_order=True))
+        }
+        subjects = self["subjects"].with_columns(pl.col("arm").replace(letters))
+        doses = self["doses"].with_columns(amount=pl.lit(None, dtype=pl.Float64))
+        return dataclasses.replace(self, tables={**self.tables, "subjects": subjects, "doses": doses})
 
     @property
     def randomised(self) -> pl.DataFrame:

@@ -188,8 +188,9 @@ def _delivered(
         "results.json": to_json(result) + "\n",
         "protocol.toml": protocol.to_toml(),
     }
-    files |= {f"study/{name}.csv": table.write_csv().encode() for name, table in study.tables.items()}
     written = deliver(folder, files)
+    study.write(folder / "study")
+    written.append(folder / "study")
     primary = claims[next(claim.name for claim in claims if claim.role == "primary")]
     lines = [f"{primary.name}: {primary}", *(f"  {warning}" for warning in primary.warnings), f"report: {written[0]}"]
     return result | {"files": [str(path) for path in written], "lines": lines}

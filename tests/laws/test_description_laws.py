@@ -129,6 +129,16 @@ def test_table_one_counts_everybody_once(seed: int) -> None:
     assert "p" not in table.columns
 
 
+def test_yes_and_no_is_one_row_like_a_flag() -> None:
+    answers = ["yes", "no", None, "yes"]
+    people = pl.DataFrame({"subject": list("abcd"), "site": "A", "arm": ["placebo"] * 4, "statin": answers})
+    flags = people.with_columns(pl.col("statin") == "yes")
+    for subjects in (people, flags):
+        table = description.table_one(Study(protocol="ivory", tables={"subjects": subjects}), IVORY)
+        rows = table.filter(pl.col("variable") == "statin", pl.col("arm") == description.TOTAL)
+        assert rows.select("level", "n", "missing", "count").rows() == [("", 3, 1, 2)]
+
+
 def test_baseline_is_the_last_reading_at_or_before_the_baseline_visit() -> None:
     rows = [
         ("a", "screening", 5.0),

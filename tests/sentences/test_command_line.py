@@ -181,7 +181,7 @@ def test_no_such_protocol_and_an_empty_file(tmp_path: pathlib.Path) -> None:
 def spoiled(folder: pathlib.Path, tmp_path: pathlib.Path, table: str, change) -> pathlib.Path:  # type: ignore[no-untyped-def]
     study = tmp_path / "study"
     study.mkdir()
-    for path in (folder / "study").iterdir():
+    for path in (folder / "study").glob("*.csv"):
         frame = pl.read_csv(path, infer_schema=False)
         (change(frame) if path.stem == table else frame).write_csv(study / path.name)
     return study

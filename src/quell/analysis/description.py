@@ -94,6 +94,8 @@ def _described(
     if column.dtype == pl.Boolean:
         return _levels(name, column.cast(pl.Int8).cast(pl.String), ["1"], groups)
     words = column.cast(pl.String)
+    if set(words.drop_nulls().str.to_lowercase()) <= {"yes", "no"}:
+        return _levels(name, (words.str.to_lowercase() == "yes").cast(pl.Int8).cast(pl.String), ["1"], groups)
     return _levels(name, words, sorted(words.drop_nulls().unique().to_list()), groups)
 
 

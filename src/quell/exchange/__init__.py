@@ -10,7 +10,7 @@ import polars as pl
 from quell.bounded import FileError, read_csv, read_ndjson
 from quell.exchange import dataset_json
 from quell.exchange.adam import READERS as ADAM_READERS
-from quell.exchange.adam import categories, read_adam
+from quell.exchange.adam import read_adam
 from quell.parquet import read_parquet
 from quell.protocol import Protocol
 from quell.sentences import BadInput, near
@@ -32,11 +32,7 @@ def read_study(path: str | pathlib.Path, protocol: Protocol) -> Study:
         raise TableError(f"{folder} is one file. Name the folder that holds all the tables of the study.")
     if protocol.source is not None and not _native(folder):
         return read_adam(folder, protocol)
-    tables = read_folder(folder, words=categories(protocol))
-    problems = check(tables, protocol)
-    if problems:
-        raise TableError("\n".join(problems))
-    return Study(protocol=protocol.name, tables=tables, origin=f"tables in {folder.name}")
+    return Study.read(folder, protocol)
 
 
 def _native(folder: pathlib.Path) -> bool:
@@ -63,7 +59,7 @@ def describe(path: str | pathlib.Path, protocol: Protocol | None = None) -> dict
 def _describe_folder(folder: pathlib.Path, protocol: Protocol | None, found: dict[str, Any]) -> None:
     if _native(folder):
         found["kind"] = "study folder"
-        tables = read_folder(folder, words=categories(protocol) if protocol else ())
+        tables = read_folder(folder, words=protocol.categories if protocol else ())
         found["tables"] = {name: _sized(table) for name, table in tables.items()}
         if protocol:
             found["problems"] += check(tables, protocol)

@@ -183,7 +183,7 @@ def _subjects(people: pl.DataFrame, source: Source, protocol: Protocol) -> pl.Da
     for quell, column in further.items():
         columns[quell] = _column(people, column, name)
     found = pl.DataFrame([series.alias(column) for column, series in columns.items()])
-    return found.with_columns(pl.col(words).cast(pl.String) for words in categories(protocol) if words in found.columns)
+    return found.with_columns(pl.col(words).cast(pl.String) for words in protocol.categories if words in found.columns)
 
 
 def _usual(people: pl.DataFrame, source: Source, quell: str, kind: pl.DataType) -> pl.Series:
@@ -194,12 +194,6 @@ def _usual(people: pl.DataFrame, source: Source, quell: str, kind: pl.DataType) 
         if column in people.columns:
             return _value(people, column, source.subjects, kind)
     return pl.Series(quell, [None] * people.height, dtype=kind)
-
-
-def categories(protocol: Protocol) -> tuple[str, ...]:
-    """Covariates that the protocol uses as categories, even where their values look like numbers."""
-    used = [name for analysis in protocol.analyses for name in (*analysis.factors, *analysis.strata)]
-    return tuple(dict.fromkeys([*used, *(name for name in protocol.allocation.strata if name != "site")]))
 
 
 def _milestones(people: pl.DataFrame, subjects: pl.DataFrame, source: Source) -> pl.DataFrame:

@@ -1,0 +1,1 @@
+"""Measured speeds. Nothing here is asserted in a test."""
