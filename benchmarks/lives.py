@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quell import keys
+from quell import blocks, keys
 from quell.body import course, parameters, population
 
 DOSES = (1, 2, 3, 4, 5, *range(12, 55, 7))
@@ -36,7 +36,7 @@ def speed(count: int) -> None:
     course.many(patients, given, constants, grid)
     wall, worked = time.perf_counter() - compiled, time.process_time() - worked
     substeps = sum(len(step.substeps) for step in grid.steps)
-    print(f"mesh: {len(grid.steps)} steps of the slow organs, {substeps} of the fast; block of {course.BLOCK}")
+    print(f"mesh: {len(grid.steps)} steps of the slow organs, {substeps} of the fast; block of {blocks.WIDTH}")
     print(f"compilation {compiled - begin:.1f} s")
     print(f"{count:,} five-year lives: {wall:.2f} s wall, {worked:.2f} s of processor; {count / wall:,.0f} lives/s")
     print(f"one million lives, projected: {wall * 1e6 / count:.0f} s")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from quell import keys, trial
+from quell import store, trial
 from quell.design import Repeats, repeat
 from quell.protocol import Protocol
 
@@ -31,7 +31,9 @@ def waits() -> None:
     with tempfile.TemporaryDirectory() as cache:
         out = str(pathlib.Path(cache) / "out")
         print(f"quell --help                  {min(shell('--help', cache=cache) for _ in range(3)):6.2f} s")
-        print(f"quell run ivory, first time   {shell('run', 'ivory', '--out', out, cache=cache):6.2f} s (with compilation)")
+        print(
+            f"quell run ivory, first time   {shell('run', 'ivory', '--out', out, cache=cache):6.2f} s (with compilation)"
+        )
         again = [shell("run", "ivory", "--out", out, "--key", str(key), cache=cache) for key in (7, 8)]
         print(f"quell run ivory, second time  {min(again):6.2f} s (another key)")
 
@@ -41,12 +43,14 @@ def show(found: Repeats, seconds: float, truths: dict[str, trial.Truth] | None =
     print(f"{found.trials} trials of IVORY in '{found.world}': {seconds:.1f} s, {found.people / seconds:,.0f} people/s")
     print(f"  primary: mean {one.mean:.4f} ± {one.mean_error:.4f}, spread {one.spread:.4f}, rejects in {one.rejects}")
     if one.truth:
-        print(f"  truth {one.truth.value:.4f} ± {one.truth.error:.4f}, bias {one.bias:.4f} ± {one.bias_error:.4f}, interval holds it in {one.covers}")
+        print(
+            f"  truth {one.truth.value:.4f} ± {one.truth.error:.4f}, bias {one.bias:.4f} ± {one.bias_error:.4f}, interval holds it in {one.covers}"
+        )
 
 
 def main() -> None:
     """Print what a person waits for, and what 2,000 trials find with and without an effect."""
-    keys.keep_compilations()
+    store.keep()
     waits()
     ivory = Protocol.load("ivory")
     repeat(ivory, trials=2, key=0)

@@ -6,9 +6,9 @@ import pathlib
 import hypothesis
 import pytest
 
-from quell import keys
+from quell import store
 
-keys.keep_compilations()
+store.keep()
 
 hypothesis.settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("quick")

@@ -7,12 +7,13 @@ function of the key and the stratum, so it can be sealed before the trial and re
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quell import keys
+from quell import blocks, keys
 from quell.protocol import Protocol
 
 
@@ -57,19 +58,26 @@ def sequence(protocol: Protocol, length: int, *, key: keys.Key) -> jax.Array:
     return _blocks(key, shares(protocol), plan.blocks, length)
 
 
-def assign(protocol: Protocol, stratum: np.ndarray, strata: int, *, key: keys.Key) -> np.ndarray:
+def assign(protocol: Protocol, stratum: np.ndarray, strata: int, words: np.ndarray) -> np.ndarray:
     """The arm of each person of one or more trials, enrolled in order; stratum and result have shape (trials, people).
 
-    ``key`` holds one key per trial. The j-th person of a stratum gets the j-th place of its list.
+    ``words`` holds the words of one key per trial. The j-th person of a stratum gets the j-th place of its list.
     """
-    length = stratum.shape[-1]
-    lists = jax.vmap(
-        lambda k: jnp.stack([sequence(protocol, length, key=keys.at(k, "allocation", s)) for s in range(strata)])
-    )(key)
-    places = np.asarray(lists)
+    places = blocks.over(_lists(protocol, stratum.shape[-1], strata), words, width=64)
     arm = np.empty(stratum.shape, dtype=int)
     for s in range(strata):
         here = stratum == s
         rank = np.cumsum(here, axis=-1) - 1
         arm = np.where(here, np.take_along_axis(places[:, s], np.maximum(rank, 0), axis=-1), arm)
     return arm
+
+
+@functools.cache
+def _lists(protocol: Protocol, length: int, strata: int) -> Any:
+    """The compiled program that makes every stratum's list of a trial, vectorised over trials."""
+
+    def one(words: jax.Array) -> jax.Array:
+        each = jax.vmap(lambda s: sequence(protocol, length, key=keys.at(keys.of(words), "allocation", s)))
+        return each(jnp.arange(strata))
+
+    return blocks.Program(one, identity=("allocation", protocol.allocation, shares(protocol), length, strata))

@@ -32,6 +32,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, pathlib.PurePath) else value
 
 
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises BadInput where results cannot go, before any work is done for them."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file; results need a folder. Give another --out.")
+
+
 def deliver(folder: pathlib.Path, files: Mapping[str, bytes | str]) -> list[pathlib.Path]:
     """Write files by relative name under a folder, making it where needed. Raises BadInput in a sentence.
 
@@ -39,8 +45,7 @@ def deliver(folder: pathlib.Path, files: Mapping[str, bytes | str]) -> list[path
     >>> [path.name for path in deliver(pathlib.Path(tempfile.mkdtemp()), {"a/b.txt": "x"})]
     ['b.txt']
     """
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; results need a folder. Give another --out.")
+    check_folder(folder)
     written = []
     for name, content in files.items():
         path = folder / name

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from quell import keys
@@ -142,8 +140,7 @@ def repeat(
     words: dict[str, tuple[str, str, float]] = {}
     done = 0
     for chunk in _chunks(trials, protocol.population.planned):
-        each = jax.vmap(lambda k: keys.at(keys.root(key), "trial", k))(jnp.arange(*chunk))
-        columns = simulate(protocol, world, key=each).columns()
+        columns = simulate(protocol, world, keys.numbered(key, "trial", np.arange(*chunk))).columns()
         found = results(protocol, columns)
         words = {one.name: (one.request.analysis.role, one.scale, one.request.analysis.level) for one in found}
         seen = {name: np.asarray(values) for name, values in (watch(columns) if watch else {}).items()}

@@ -8,30 +8,16 @@ chunk and in every order; numbers are then drawn from it with ``jax.random``. Sa
 from __future__ import annotations
 
 import hashlib
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
 Key = Any  # a scalar typed PRNG key (jax.random.key)
-
-
-def keep_compilations(folder: pathlib.Path | None = None) -> None:
-    """Keep compiled programs between runs, so that the second run starts at once.
-
-    The folder is the user's cache folder, or ``QUELL_CACHE``; it may be deleted at any time.
-    """
-    import platformdirs
-
-    chosen = folder or pathlib.Path(os.environ.get("QUELL_CACHE") or platformdirs.user_cache_dir("quell"))
-    jax.config.update("jax_compilation_cache_dir", str(chosen / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def number(name: str) -> int:
@@ -60,6 +46,27 @@ def at(key: int | Key, *address: str | int | jax.Array) -> Key:
     for step in address:
         here = jax.random.fold_in(here, number(step) if isinstance(step, str) else step)
     return here
+
+
+def data(key: int | Key) -> jax.Array:
+    """The two 32-bit words of each key, of shape (..., 2): plain numbers that can be kept, cut and handed on."""
+    return jax.random.key_data(root(key))
+
+
+def of(words: Any) -> Key:
+    """The keys behind their words."""
+    return jax.random.wrap_key_data(jnp.asarray(words))
+
+
+def numbered(key: int | Key, name: str, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The words of ``at(key, name, i)`` for many numbers i, of shape (numbers, 2)."""
+    return np.asarray(_numbered(data(key), number(name), jnp.asarray(numbers)))
+
+
+@jax.jit
+def _numbered(words: jax.Array, name: jax.Array, numbers: jax.Array) -> jax.Array:
+    under = jax.random.fold_in(of(words), name)
+    return jax.lax.map(lambda i: data(jax.random.fold_in(under, i)), numbers)
 
 
 def each(key: int | Key, names: Sequence[str | int]) -> Key:

@@ -183,12 +183,19 @@ def _place(order: pl.Series, subjects: pl.Series) -> np.ndarray:
 
 def _readings(table: pl.DataFrame, order: pl.Series) -> dict[tuple[str, str, str], np.ndarray]:
     found: dict[tuple[str, str, str], np.ndarray] = {}
-    table = table.with_columns(pl.col("location").fill_null(""), pl.col("visit").fill_null(""))
-    for key, rows in table.group_by("quantity", "location", "visit", maintain_order=True):
+    rows = table.select(
+        pl.col("quantity"),
+        pl.col("location").fill_null(""),
+        pl.col("visit").fill_null(""),
+        pl.col("value").cast(pl.Float64).fill_null(np.nan),
+        at=pl.Series(_place(order, table["subject"]), dtype=pl.Int64),
+    ).filter(pl.col("at") >= 0)
+    for quantity, location, visit, value, at in (
+        rows.group_by("quantity", "location", "visit", maintain_order=True).agg("value", "at").rows()
+    ):
         values = np.full(len(order), np.nan)
-        at = _place(order, rows["subject"])
-        values[at[at >= 0]] = rows["value"].cast(pl.Float64).fill_null(np.nan).to_numpy()[at >= 0]
-        found[str(key[0]), str(key[1]), str(key[2])] = values
+        values[at] = value
+        found[quantity, location, visit] = values
     return found
 
 

@@ -8,33 +8,39 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from quell import __version__
+from quell import __version__, store
 from quell.analysis.claim import Claims
-from quell.delivery import deliver, to_json
+from quell.delivery import check_folder, deliver, to_json
 from quell.protocol import Protocol
 from quell.study import Study
 
 Tell = Callable[[str, float | None], None]
 
 
+# The truth of a world and the comparisons do not depend on the trial's key: another key is another trial in one world.
+WORLD_KEY = 1
+
+
 def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repeats: int, tell: Tell) -> dict[str, Any]:
     """Simulate one trial, analyse it, compare it with the truth and with what is published, and report."""
     protocol = Protocol.load(name)
+    folder = folder or pathlib.Path("out") / protocol.name
+    check_folder(folder)
     tell("waking the simulator", None)
-    from quell import keys, trial
+    from quell import trial
     from quell.analysis.plan import analyse as carry_out
 
-    keys.keep_compilations()
+    store.keep()
     world = trial.World().without(without) if without else trial.World()
     tell("living the trial", None)
     study = trial.run(protocol, world, key=key)
     claims = carry_out(protocol, study)
     tell("living everybody under every arm", None)
-    lived = trial.potential(protocol, world, key=keys.at(key, "truth of the world"))
-    truths, selected = trial.truths(protocol, lived), trial.selection(protocol, lived)
-    compared = _compared(protocol, world, key, repeats, tell)
+    known = store.answer(("truth", protocol.fingerprint, world), lambda: _true(protocol, world))
+    truths = {one: trial.Truth(*values) for one, values in known["truth"].items()}
+    selected = [trial.Selection(*row[:2], *(trial.Truth(*values) for values in row[2:])) for row in known["selection"]]
+    compared = _compared(protocol, world, repeats, tell)
     tell("writing the report", None)
-    folder = folder or pathlib.Path("out") / protocol.name
     page = _page(
         protocol, study, claims, truth=truths, selection=selected, comparisons=compared, key=key, simulated=True
     )
@@ -48,22 +54,29 @@ def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repea
     return _delivered(protocol, study, result, page, folder, claims)
 
 
-def _compared(protocol: Protocol, world: Any, key: int, repeats: int, tell: Tell) -> list[Any]:
+def _true(protocol: Protocol, world: Any) -> dict[str, Any]:
+    """The truth of every analysis, and what selection does to it, as plain lists."""
+    from quell import trial
+
+    lived = trial.potential(protocol, world, key=WORLD_KEY)
+    return {"truth": trial.truths(protocol, lived), "selection": trial.selection(protocol, lived)}
+
+
+def _compared(protocol: Protocol, world: Any, repeats: int, tell: Tell) -> list[Any]:
     """Published figures against many simulated trials, the body's parameters drawn anew for each."""
-    from quell import design, exam, keys
+    from quell import design, exam
 
     watch = exam.watch(protocol)
     if repeats == 0 or watch is None:
         return []
-    found = design.repeat(
-        protocol,
-        world.drawn(),
-        trials=repeats,
-        key=keys.at(key, "comparisons"),
-        watch=watch,
-        progress=lambda done, of: tell("simulating further trials", done / of),
-    )
-    return exam.comparisons(found)
+
+    def work_out() -> list[dict[str, Any]]:
+        progress = lambda done, of: tell("simulating further trials", done / of)  # noqa: E731
+        found = design.repeat(protocol, world.drawn(), trials=repeats, key=WORLD_KEY, watch=watch, progress=progress)
+        return [dataclasses.asdict(one) for one in exam.comparisons(found)]
+
+    known = store.answer(("comparisons", protocol.fingerprint, world, repeats), work_out)
+    return [exam.Comparison(**one) for one in known]
 
 
 def analyse(path: pathlib.Path, name: str, *, folder: pathlib.Path | None, tell: Tell) -> dict[str, Any]:
@@ -72,6 +85,8 @@ def analyse(path: pathlib.Path, name: str, *, folder: pathlib.Path | None, tell:
     from quell.exchange import read_study
 
     protocol = Protocol.load(name)
+    folder = folder or pathlib.Path("out") / protocol.name
+    check_folder(folder)
     tell("reading the study", None)
     study = read_study(path, protocol)
     tell("analysing", None)
@@ -79,7 +94,7 @@ def analyse(path: pathlib.Path, name: str, *, folder: pathlib.Path | None, tell:
     tell("writing the report", None)
     page = _page(protocol, study, claims, simulated=False)
     result = _results(protocol, None, claims) | {"study": study.digest}
-    return _delivered(protocol, study, result, page, folder or pathlib.Path("out") / protocol.name, claims)
+    return _delivered(protocol, study, result, page, folder, claims)
 
 
 def repeat(
@@ -88,15 +103,15 @@ def repeat(
     """Many trials: the operating characteristics of every declared analysis, beside the truth."""
     protocol = Protocol.load(name)
     tell("waking the simulator", None)
-    from quell import design, keys, trial
+    from quell import design, trial
 
-    keys.keep_compilations()
+    store.keep()
     world = trial.World().without(without) if without else trial.World()
     world = world.drawn() if uncertain else world
     found = design.repeat(
         protocol, world, trials=trials, key=key, progress=lambda done, of: tell(f"{done:,} of {of:,} trials", done / of)
     )
-    truths = trial.truth(protocol, world, key=keys.at(key, "truth of the world"))
+    truths = trial.truth(protocol, world, key=WORLD_KEY)
     rows = found.performances(truths)
     result = {
         "protocol": protocol.name,
@@ -183,7 +198,7 @@ def _page(protocol: Protocol, study: Study, claims: Claims, **more: Any) -> Any:
 def _delivered(
     protocol: Protocol, study: Study, result: dict[str, Any], page: Any, folder: pathlib.Path, claims: Claims
 ) -> dict[str, Any]:
-    files: dict[str, bytes | str] = {
+    files: dict[str, bytes | str] = {f"data/{name}": content for name, content in page.files.items()} | {
         "report.html": page.html,
         "results.json": to_json(result) + "\n",
         "protocol.toml": protocol.to_toml(),
@@ -192,5 +207,9 @@ def _delivered(
     study.write(folder / "study")
     written.append(folder / "study")
     primary = claims[next(claim.name for claim in claims if claim.role == "primary")]
-    lines = [f"{primary.name}: {primary}", *(f"  {warning}" for warning in primary.warnings), f"report: {written[0]}"]
+    lines = [
+        f"{primary.name}: {primary}",
+        *(f"  {warning}" for warning in primary.warnings),
+        f"report: {folder / 'report.html'}",
+    ]
     return result | {"files": [str(path) for path in written], "lines": lines}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quell import keys
+from quell import blocks, keys
 from quell.body import course, immunity, parameters, population
 
 P = parameters.load()
@@ -82,7 +82,7 @@ def test_more_drug_more_expanded_regulatory_cells():
 
 
 def test_no_byte_depends_on_how_many_or_in_which_order():
-    count = course.BLOCK + 7
+    count = blocks.WIDTH + 7
     given = np.full((count, len(DOSES)), 1.5)
     whole = course.many(people(count), given, P, GRID)
     assert same(first(whole, 5), course.many(first(people(count), 5), given[:5], P, GRID))
@@ -91,10 +91,10 @@ def test_no_byte_depends_on_how_many_or_in_which_order():
 
 
 def test_no_byte_depends_on_the_number_of_cores(monkeypatch):
-    count = 3 * course.BLOCK // 2
+    count = 3 * blocks.WIDTH // 2
     given = np.full((count, len(DOSES)), 1.5)
     many = course.many(people(count), given, P, GRID)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(blocks, "workers", lambda: 1)
     assert same(many, course.many(people(count), given, P, GRID))
 
 
@@ -102,7 +102,7 @@ def test_one_compilation_per_mesh():
     grid = course.mesh((1,), (1, 3), 20)
     for count, world in ((3, P), (5, parameters.without(P, "efficacy")), (700, P._replace(growth=4.0))):
         course.many(people(count), np.ones((count, 1)), world, grid)
-    assert course._compiled(grid, False)._cache_size() == 1
+    assert course.program(grid, False).traces <= 1  # none where the program was kept on disk
 
 
 def test_parameters_per_patient_equal_shared_ones():

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -136,8 +134,7 @@ def test_what_was_known_early_is_part_of_what_was_known_later(finale: Protocol) 
 
 
 def test_nothing_is_seen_after_leaving_death_or_the_end(finale: Protocol) -> None:
-    each = jax.vmap(lambda k: keys.at(keys.root(KEY), "trial", k))(jnp.arange(40))
-    records = simulate(finale, World(), key=each)
+    records = simulate(finale, World(), keys.numbered(KEY, "trial", range(40)))
     for kind, days in records.events.items():
         assert (
             days.min(axis=-1)[np.isfinite(days.min(axis=-1))] <= records.until[np.isfinite(days.min(axis=-1))]
@@ -151,8 +148,7 @@ def test_nothing_is_seen_after_leaving_death_or_the_end(finale: Protocol) -> Non
 
 
 def test_every_block_of_the_allocation_is_balanced_within_its_site(ivory: Protocol) -> None:
-    each = jax.vmap(lambda k: keys.at(keys.root(KEY), "trial", k))(jnp.arange(25))
-    records = simulate(ivory, World(), key=each)
+    records = simulate(ivory, World(), keys.numbered(KEY, "trial", range(25)))
     for trial in range(25):
         for site in range(2):
             arms = records.enrolled.arm[trial][records.enrolled.site[trial] == site]
@@ -203,8 +199,7 @@ def test_a_three_arm_trial_runs_and_compares_each_arm_with_control(ivory: Protoc
 
 
 def test_missing_readings_are_missing_in_both_forms(ivory: Protocol) -> None:
-    each = jax.vmap(lambda k: keys.at(keys.root(KEY), "trial", k))(jnp.arange(3))
-    records = simulate(ivory, World(), key=each)
+    records = simulate(ivory, World(), keys.numbered(KEY, "trial", range(3)))
     for trial in range(3):
         tables = records.study(trial).columns(ivory)
         arrays = records.columns()

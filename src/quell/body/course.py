@@ -7,9 +7,7 @@ order; the drug exactly); the wall, the heart and the hazards advance in whole d
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,20 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quell import units
+from quell import blocks, units
 from quell.body import drug, heart, immunity, risk, vessel
 from quell.body.parameters import Parameters, Scalar, personal
 from quell.body.population import Patient
 from quell.body.risk import Events
 from quell.body.steps import Mesh, Tables, mesh, refine, tables_of
 
-BLOCK = 512  # patients advanced together; always this many, so that no byte depends on how many were asked for
-
 __all__ = [
     "VALID", "Events", "Life", "Mesh", "Observed", "State", "live", "many", "mesh", "observe", "refine", "start",
 ]  # fmt: skip
-
-WIDE = {"xla_cpu_prefer_vector_width": "512"}  # widest vectors where the processor has them: twice the speed
 
 VALID = {
     0: "The life is fine.",
@@ -315,12 +309,13 @@ def _mean(a: Any, b: Any) -> Any:
 
 
 @functools.cache
-def _compiled(grid: Mesh, batched: bool) -> Callable[..., Life]:
-    each = jax.vmap(
-        lambda patient, amounts, parameters: live(patient, amounts, parameters, grid),
-        in_axes=(0, 0, 0 if batched else None),
-    )
-    return jax.jit(each, compiler_options=WIDE)
+def program(grid: Mesh, batched: bool) -> blocks.Program:
+    """The compiled life on a mesh, with parameters for each patient or shared by all."""
+
+    def one(patient: Patient, amounts: Scalar, parameters: Parameters) -> Life:
+        return live(patient, amounts, parameters, grid)
+
+    return blocks.Program(one, identity=("life", grid, batched), in_axes=(0, 0, 0 if batched else None), hot=True)
 
 
 def many(
@@ -335,7 +330,7 @@ def many(
 
     ``amounts`` has shape (N, number of dose days). ``parameters`` are shared, or one set per patient (leading axis N).
     Blocks of a fixed width run on every core: no byte depends on N, on order or on the number of cores.
-    ``progress(done, N)`` is called after each block. Raises ValueError when shapes do not agree.
+    ``progress(done, of)`` is called after each block, in blocks. Raises ValueError when shapes do not agree.
     """
     total = int(np.shape(patients.age)[0])
     if total == 0:
@@ -347,19 +342,8 @@ def many(
             f"need {(total, len(mesh.dose_days))}."
         )
     batched = np.ndim(parameters.bioavailability) == 1
-    leaves = jax.tree.map(np.asarray, (patients, amounts, parameters if batched else None))
-    shared = Parameters(*(np.float64(x) for x in parameters)) if not batched else None
-    run = _compiled(mesh, batched)
-
-    def block(first: int) -> Life:
-        rows = np.minimum(np.arange(first, first + BLOCK), total - 1)
-        who, given, theirs = jax.tree.map(lambda x: x[rows], leaves)
-        return jax.tree.map(np.asarray, run(who, given, shared if theirs is None else theirs))
-
-    blocks = []
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(block, range(0, total, BLOCK)):
-            blocks.append(done)
-            if progress:
-                progress(min(len(blocks) * BLOCK, total), total)
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *blocks)
+    life = program(mesh, batched)
+    if batched:
+        return blocks.over(life, patients, amounts, parameters, progress=progress)
+    shared = Parameters(*(np.float64(x) for x in parameters))
+    return blocks.over(life, patients, amounts, shared=(shared,), progress=progress)

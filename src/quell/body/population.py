@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from quell import keys
 from quell.body import risk
@@ -135,7 +136,8 @@ def draw(key: keys.Key, parameters: Parameters, population: Population) -> Patie
 def _scores(key: keys.Key, population: Population) -> dict[str, Scalar]:
     names = [one.name for one in population.covariates] + list(spreads())
     numbers = jnp.array([keys.number(name) for name in names], dtype=jnp.uint32)
-    z = jax.lax.optimization_barrier(jax.vmap(lambda name: jax.random.normal(keys.at(key, name)))(numbers))
+    # a loop where vmap would do: the compiled program stays small, and so quick to load
+    z = jax.lax.map(lambda name: jax.random.normal(keys.at(key, name)), numbers)
     joined, root = _copula(population)
     places = np.array([names.index(name) for name in joined])
     together = sum(root[:, j] * z[place] for j, place in enumerate(places))
@@ -160,14 +162,13 @@ def _value(one: Covariate, z: Scalar) -> Scalar:
         return one.values[0] + one.values[1] * z
     if one.kind == "lognormal":
         return one.values[0] * jnp.exp(one.values[1] * z)
-    share = jax.scipy.special.ndtr(z)
     if one.kind == "uniform":
-        return one.values[0] + (one.values[1] - one.values[0]) * share
+        return one.values[0] + (one.values[1] - one.values[0]) * jax.scipy.special.ndtr(z)
     if one.kind == "yes":
-        return jnp.where(share < one.values[0], 1.0, 0.0)
+        return jnp.where(z < special.ndtri(one.values[0]), 1.0, 0.0)
     if one.kind == "choice":
-        edges = np.cumsum(one.values)[:-1]
-        return sum(jnp.where(share >= edge, 1.0, 0.0) for edge in edges)
+        edges = special.ndtri(np.cumsum(one.values)[:-1])
+        return sum(jnp.where(z >= edge, 1.0, 0.0) for edge in edges)
     raise ValueError(
         f"'{one.kind}' of covariate '{one.name}' is no distribution. Write yes, choice, normal, lognormal or uniform."
     )

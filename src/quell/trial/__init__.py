@@ -6,10 +6,8 @@ estimand in this world, from the same people living under every arm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from quell import keys
 from quell.protocol import Protocol
@@ -18,7 +16,7 @@ from quell.trial.attend import follow
 from quell.trial.counterfactual import Selection, Truth, potential, selection, truth, truths
 from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
-from quell.trial.recruit import enrol, parameters_of
+from quell.trial.recruit import as_people, enrol, parameters_of
 from quell.trial.world import Conduct, TrialError, World
 
 __all__ = [
@@ -47,33 +45,18 @@ def run(protocol: Protocol, world: World | None = None, *, key: int | keys.Key) 
     >>> len(study.randomised)
     63
     """
-    one = jnp.reshape(keys.root(key), (1,))
-    return simulate(protocol, world or World(), key=one).study(0)
+    return simulate(protocol, world or World(), np.asarray(keys.data(key))[None]).study(0)
 
 
-def simulate(
-    protocol: Protocol,
-    world: World,
-    *,
-    key: keys.Key,
-    people: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Records:
-    """One trial for each key of an array, together; arrays of shape (trials, people).
+def simulate(protocol: Protocol, world: World, words: np.ndarray, *, people: int | None = None) -> Records:
+    """One trial for each key (given as its words, shape (trials, 2)), together; arrays of shape (trials, people).
 
-    Trial k is, bit for bit, ``run(protocol, world, key=key[k])``: no trial depends on the others.
+    Trial k is, bit for bit, ``run(protocol, world, key=keys.of(words[k]))``: no trial depends on the others.
     """
     number = people or protocol.population.planned
     lay_out(protocol)  # says in a sentence what cannot be simulated, before any work
-    p = parameters_of(world, key=key)
-    enrolled = enrol(protocol, p, number, key=key)
-    shape = enrolled.arm.shape
-    person = jax.jit(jax.vmap(jax.vmap(lambda k, i: keys.at(k, "subject", i), in_axes=(None, 0))))(
-        key, enrolled.candidate
-    )
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), enrolled)
-    repeated = jax.tree.map(lambda leaf: leaf.repeat(number), p)
-    followed = follow(protocol, world.conduct, flat.patient, repeated, flat.screening_day, flat.arm, key=person.ravel())
-    if progress:
-        progress(shape[0], shape[0])
-    return keep(protocol, enrolled, followed, shape)
+    p = parameters_of(world, words)
+    enrolled = enrol(protocol, p, number, words)
+    flat = as_people(enrolled)
+    followed = follow(protocol, world.conduct, flat, jax.tree.map(lambda leaf: leaf.repeat(number), p), flat.arm)
+    return keep(protocol, enrolled, followed, enrolled.arm.shape)

@@ -15,6 +15,7 @@ from quell.body import course, parameters
 from quell.measure import assay, cardiac, pet
 from quell.protocol import Protocol
 from quell.trial.plan import PROCEDURES, Plan, before_treatment, lay_out, possible_days
+from quell.trial.recruit import Enrolled
 from quell.trial.world import Conduct
 from quell.units import DAYS_PER_YEAR
 
@@ -85,12 +86,13 @@ class Reports(NamedTuple):
     scans: pet.Scan  # each field with a leading axis of scans
 
 
-def read(
-    plan: Plan, patient: Any, p: parameters.Parameters, seen: Any, behaviour: Behaviour, *, key: keys.Key
-) -> Reports:
-    """All readings of one person at all visits, whether asked for or not; ``by_name`` keeps those asked for."""
+def read(plan: Plan, screened: Any, seen: Any, behaviour: Behaviour, *, key: keys.Key) -> Reports:
+    """All readings of one person at all visits, whether asked for or not; ``by_name`` keeps those asked for.
+
+    ``screened`` is what could be observed at screening, ``seen`` the same on every day looked at since.
+    """
     names = [visit.name for visit in plan.visits]
-    states = _states(plan, patient, p, seen, behaviour.visit_day)
+    states = _states(plan, screened, seen, behaviour.visit_day)
     true_values = jnp.stack([getattr(states, test.observable) for test in assay.assays()], axis=-1)
     tests = [test.name for test in assay.assays()]
     blood_keys = jax.vmap(lambda k: keys.each(k, names))(keys.each(keys.at(key, "reading"), tests)).T
@@ -116,16 +118,11 @@ def _scans(plan: Plan, states: Any, key: keys.Key) -> pet.Scan:
     return pet.simulate(instrument, signals, person=keys.at(key, "vessels"), scans=scans)
 
 
-def _states(plan: Plan, patient: Any, p: parameters.Parameters, seen: Any, days: jax.Array) -> Any:
+def _states(plan: Plan, screened: Any, seen: Any, days: jax.Array) -> Any:
     """What could be observed of the body on the actual day of each visit, each field of shape (visits,)."""
     before = jnp.array([before_treatment(visit) for visit in plan.visits])
     place = jnp.searchsorted(jnp.array(plan.observe, dtype=float), days)
-    later = jax.tree.map(lambda series: series[place], seen)
-    if not any(before_treatment(visit) for visit in plan.visits):
-        return later
-    screening = [before_treatment(visit) for visit in plan.visits].index(True)
-    early = course.observe(course.start(patient, p, days[screening]), patient, p)
-    return jax.tree.map(lambda one, many: jnp.where(before, one, many), early, later)
+    return jax.tree.map(lambda early, series: jnp.where(before, early, series[place]), screened, seen)
 
 
 def by_name(plan: Plan, reports: Reports) -> dict[tuple[str, str, str], np.ndarray]:
@@ -161,21 +158,22 @@ def _behaving(protocol: Protocol, conduct: Conduct) -> Any:
     plan = lay_out(protocol)
     participation = protocol.follow_up.participation if protocol.follow_up else 0.0
 
-    def one(key: keys.Key, patient: Any, screening_day: jax.Array, arm: jax.Array) -> tuple[Behaviour, jax.Array]:
+    def one(words: jax.Array, patient: Any, screening_day: jax.Array, arm: jax.Array) -> tuple[Behaviour, jax.Array]:
+        key = keys.of(words)
         behaviour = behave(plan, conduct, participation, patient.grace, screening_day, key=key)
         return behaviour, injections(plan, arm, patient.body_surface_area, behaviour)
 
-    return jax.jit(jax.vmap(one))
+    return blocks.Program(one, identity=("behaving", protocol.fingerprint, conduct))
 
 
 @functools.cache
 def _reading(protocol: Protocol) -> Any:
     plan = lay_out(protocol)
 
-    def one(key: keys.Key, patient: Any, p: parameters.Parameters, seen: Any, behaviour: Behaviour) -> Any:
-        return read(plan, patient, p, seen, behaviour, key=key)
+    def one(words: jax.Array, screened: Any, seen: Any, behaviour: Behaviour) -> Any:
+        return read(plan, screened, seen, behaviour, key=keys.of(words))
 
-    return jax.jit(jax.vmap(one))
+    return blocks.Program(one, identity=("reading", protocol.fingerprint))
 
 
 class Followed(NamedTuple):
@@ -189,19 +187,17 @@ class Followed(NamedTuple):
 
 
 def follow(
-    protocol: Protocol,
-    conduct: Conduct,
-    patient: Any,
-    p: parameters.Parameters,
-    screening_day: np.ndarray,
-    arm: np.ndarray,
-    *,
-    key: keys.Key,
+    protocol: Protocol, conduct: Conduct, people: Enrolled, p: parameters.Parameters, arm: np.ndarray
 ) -> Followed:
-    """Live, dose and measure people (leading axis: people, one key each); missing visits are not yet removed."""
+    """Live, dose and measure people, each under an arm; what a trial would not have seen is not yet removed.
+
+    ``people``, ``p`` and ``arm`` have one leading axis of people.
+    """
     plan = lay_out(protocol)
-    behaviour, given = blocks.over(_behaving(protocol, conduct), key, patient, screening_day, arm)
+    behaviour, given = blocks.over(
+        _behaving(protocol, conduct), people.address, people.patient, people.screening_day, arm
+    )
     mesh = course.mesh(plan.dose_days, plan.observe, plan.horizon)
-    life = course.many(patient, given, p, mesh)
-    reports = blocks.over(_reading(protocol), key, patient, p, life.observed, behaviour)
+    life = course.many(people.patient, given, p, mesh)
+    reports = blocks.over(_reading(protocol), people.address, people.seen, life.observed, behaviour)
     return Followed(behaviour, given, by_name(plan, reports), life.events, life.valid)

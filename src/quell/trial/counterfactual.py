@@ -18,7 +18,7 @@ from quell.study import Columns
 from quell.trial.attend import follow
 from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
-from quell.trial.recruit import enrol, parameters_of
+from quell.trial.recruit import as_people, enrol, parameters_of
 from quell.trial.world import World
 from quell.units import days
 
@@ -54,18 +54,13 @@ def potential(
     Doses are missed and people leave the drug as they would in the trial; nothing that happens goes unseen.
     """
     lay_out(protocol)
-    each = jax.vmap(lambda g: keys.at(keys.root(key), "truth", g))(np.arange(groups))
-    p = parameters_of(world, key=each)
-    enrolled = enrol(protocol, p, people, key=each)
-    person = jax.jit(jax.vmap(jax.vmap(lambda k, i: keys.at(k, "subject", i), in_axes=(None, 0))))(
-        each, enrolled.candidate
-    )
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), enrolled)
-    repeated = jax.tree.map(lambda leaf: leaf.repeat(people), p)
+    words = keys.numbered(key, "truth", np.arange(groups))
+    p = parameters_of(world, words)
+    enrolled = enrol(protocol, p, people, words)
+    flat, repeated = as_people(enrolled), jax.tree.map(lambda leaf: leaf.repeat(people), p)
     found = {}
     for code, arm in enumerate(protocol.arms):
-        same = np.full(groups * people, code)
-        lived = follow(protocol, world.conduct, flat.patient, repeated, flat.screening_day, same, key=person.ravel())
+        lived = follow(protocol, world.conduct, flat, repeated, np.full(groups * people, code))
         all_here = enrolled._replace(arm=np.full_like(enrolled.arm, code))
         found[arm.name] = keep(protocol, all_here, lived, (groups, people), complete=True)
     return found

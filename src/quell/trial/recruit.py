@@ -25,8 +25,12 @@ SCREENED = ("hsCRP",)
 class Candidate(NamedTuple):
     """One screened person: the body, the day of screening, what was read, and which criterion was failed first."""
 
+    address: jax.Array  # the words of the key under which everything random about the person lies
+    site: jax.Array
+    gap: jax.Array  # days since the enrolment before, if enrolled (exponential)
     patient: Any
     screening_day: jax.Array
+    seen: Any  # what could be observed of the body on that day
     hscrp: jax.Array
     failed: jax.Array  # index of the first criterion not met; -1 for the eligible
 
@@ -34,9 +38,11 @@ class Candidate(NamedTuple):
 class Enrolled(NamedTuple):
     """Those enrolled into each trial, in order; arrays of shape (trials, people)."""
 
-    candidate: np.ndarray  # number of the candidate: the address of everything random about the person
+    candidate: np.ndarray  # number of the candidate
+    address: np.ndarray  # (trials, people, 2): the words of each person's key
     patient: Any
     screening_day: np.ndarray
+    seen: Any
     hscrp: np.ndarray
     site: np.ndarray
     arm: np.ndarray
@@ -51,16 +57,28 @@ def _screening(protocol: Protocol) -> Any:
     people = population.POPULATIONS[protocol.population.people]
     days = possible_days(protocol.screening) if before_treatment(protocol.screening) else range(0, 1)
 
-    def screen(key: keys.Key, p: parameters.Parameters) -> Candidate:
+    sites, mean_gap = len(protocol.population.sites), DAYS_PER_YEAR / 12 / protocol.population.per_month
+
+    def screen(words: jax.Array, number: jax.Array, p: parameters.Parameters) -> Candidate:
+        key = keys.at(keys.of(words), "subject", number)
         patient = population.draw(keys.at(key, "biology"), p, people)
         earliest = jnp.maximum(days.start, 1 - jnp.floor(patient.days_since_infarction))
         chance = jax.random.uniform(keys.at(key, "screening day"))
         day = jnp.minimum(jnp.floor(earliest + chance * (days.stop - earliest)), days.stop - 1)
         seen = course.observe(course.start(patient, p, day), patient, p)
         hscrp = assay.simulate(_assay("hsCRP"), seen.crp, key=keys.at(key, "reading", "hsCRP", "screening"))
-        return Candidate(patient, day, hscrp, _first_failed(protocol, patient, hscrp))
+        return Candidate(
+            address=keys.data(key),
+            site=jax.random.randint(keys.at(key, "site"), (), 0, sites),
+            gap=mean_gap * jax.random.exponential(keys.at(key, "arrival")),
+            patient=patient,
+            screening_day=day,
+            seen=seen,
+            hscrp=hscrp,
+            failed=_first_failed(protocol, patient, hscrp),
+        )
 
-    return jax.jit(jax.vmap(screen))
+    return blocks.Program(screen, identity=("screening", protocol.fingerprint))
 
 
 def _assay(name: str) -> assay.Assay:
@@ -90,26 +108,26 @@ def _covariate(patient: Any, name: str) -> jax.Array:
     return getattr(patient, found)
 
 
-def candidates(protocol: Protocol, p: parameters.Parameters, number: int, *, key: keys.Key) -> Candidate:
+def candidates(protocol: Protocol, p: parameters.Parameters, number: int, words: np.ndarray) -> Candidate:
     """Candidates 0 to ``number`` of each trial, screened; arrays of shape (trials, number).
 
-    ``key`` holds one key per trial; ``p`` one set of parameters, each of shape (trials,).
+    ``words`` holds the words of one key per trial; ``p`` one set of parameters, each of shape (trials,).
     """
-    trials = blocks.count(key)
-    address = jax.vmap(lambda k: jax.vmap(lambda i: keys.at(k, "subject", i))(jnp.arange(number)))(key).ravel()
-    spread = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), number), p)
-    flat = blocks.over(_screening(protocol), address, spread)
+    trials = len(words)
+    numbers = np.tile(np.arange(number), trials)
+    spread = jax.tree.map(lambda leaf: np.repeat(leaf, number), p)
+    flat = blocks.over(_screening(protocol), np.repeat(words, number, axis=0), numbers, spread)
     return jax.tree.map(lambda leaf: leaf.reshape(trials, number, *leaf.shape[1:]), flat)
 
 
-def enrol(protocol: Protocol, p: parameters.Parameters, number: int, *, key: keys.Key) -> Enrolled:
+def enrol(protocol: Protocol, p: parameters.Parameters, number: int, words: np.ndarray) -> Enrolled:
     """Screen until ``number`` are enrolled in every trial; assign sites, days and arms.
 
-    Raises TrialError where hardly anybody is eligible.
+    ``words`` holds the words of one key per trial. Raises TrialError where hardly anybody is eligible.
     """
     pool = number + number // 4 + 16  # more are drawn where that is not enough
     while True:
-        found = candidates(protocol, p, pool, key=key)
+        found = candidates(protocol, p, pool, words)
         eligible = found.failed < 0
         if (eligible.sum(axis=1) >= number).all():
             break
@@ -121,37 +139,28 @@ def enrol(protocol: Protocol, p: parameters.Parameters, number: int, *, key: key
         pool *= 2
     order = np.argsort(~eligible, axis=1, kind="stable")[:, :number]
     chosen = jax.tree.map(lambda leaf: _take(leaf, order), found)
-    site, gaps = _arrivals(protocol, order, key)
     return Enrolled(
         candidate=order,
+        address=chosen.address,
         patient=chosen.patient,
         screening_day=chosen.screening_day,
+        seen=chosen.seen,
         hscrp=chosen.hscrp,
-        site=site,
-        arm=allocation.assign(protocol, _stratum(protocol, site), _strata(protocol), key=key),
-        day=np.floor(np.cumsum(gaps, axis=1)).astype(int),
+        site=chosen.site,
+        arm=allocation.assign(protocol, _stratum(protocol, chosen.site), _strata(protocol), words),
+        day=np.floor(np.cumsum(chosen.gap, axis=1)).astype(int),
         screened=order[:, -1] + 1,
         failed=found.failed,
     )
 
 
+def as_people(enrolled: Enrolled) -> Enrolled:
+    """The same with one leading axis of people instead of (trials, people)."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), enrolled)
+
+
 def _take(leaf: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.take_along_axis(leaf, order.reshape(*order.shape, *[1] * (leaf.ndim - 2)), axis=1)
-
-
-def _arrivals(protocol: Protocol, order: np.ndarray, key: keys.Key) -> tuple[np.ndarray, np.ndarray]:
-    """The site of each person, and the days between one enrolment and the next (exponential)."""
-    sites = len(protocol.population.sites)
-    mean_gap = DAYS_PER_YEAR / 12 / protocol.population.per_month
-
-    def one(k: keys.Key, i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        here = keys.at(k, "subject", i)
-        return jax.random.randint(keys.at(here, "site"), (), 0, sites), mean_gap * jax.random.exponential(
-            keys.at(here, "arrival")
-        )
-
-    site, gaps = jax.jit(jax.vmap(jax.vmap(one, in_axes=(None, 0))))(key, jnp.asarray(order))
-    return np.asarray(site), np.asarray(gaps)
 
 
 def _strata(protocol: Protocol) -> int:
@@ -167,12 +176,18 @@ def _stratum(protocol: Protocol, site: np.ndarray) -> np.ndarray:
     return site if "site" in protocol.allocation.strata else np.zeros_like(site)
 
 
-def parameters_of(world: World, *, key: keys.Key) -> parameters.Parameters:
+def parameters_of(world: World, words: np.ndarray) -> parameters.Parameters:
     """The parameters of each trial's world, each of shape (trials,): the same, or drawn anew for each trial."""
-    trials = blocks.count(key)
     if not world.uncertain:
-        return jax.tree.map(lambda value: np.full(trials, float(value)), world.parameters)
-    drawn = jax.jit(jax.vmap(lambda k: parameters.draw(keys.at(k, "parameters"))))(key)
+        return jax.tree.map(lambda value: np.full(len(words), float(value)), world.parameters)
+    drawn = blocks.over(_drawing(), words, width=256)
     for what in world.removed:
         drawn = parameters.without(drawn, what)
     return jax.tree.map(np.asarray, drawn)
+
+
+@functools.cache
+def _drawing() -> Any:
+    return blocks.Program(
+        lambda words: parameters.draw(keys.at(keys.of(words), "parameters")), identity=("parameters",)
+    )
