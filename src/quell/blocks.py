@@ -14,13 +14,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from jax import export
 
-from quell import keys, store
-
-assert keys.number  # importing keys turns on 64-bit numbers, on which every program rests
+from quell import store
+from quell.keys import jax  # keys turns on 64-bit numbers, on which every program rests
 
 WIDTH = 1024
 

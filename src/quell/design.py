@@ -168,4 +168,4 @@ def _joined(parts: list[Estimate]) -> Estimate:
     fields: list[Any] = [
         np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i in range(len(Estimate._fields) - 1)
     ]
-    return Estimate(*fields, level=parts[0].level)
+    return Estimate(*[*fields, parts[0].level])

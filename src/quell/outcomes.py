@@ -5,6 +5,8 @@ The one place where endpoints are derived: from the columns of a real study, of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from quell import units
@@ -66,7 +68,7 @@ def grouping(columns: Columns, names: tuple[str, ...]) -> list[np.ndarray]:
     return [_known(columns.factors, name, "factor") for name in names]
 
 
-def _known(table, name: str, kind: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _known(table: Mapping[str, np.ndarray], name: str, kind: str) -> np.ndarray:
     if name not in table:
         raise StudyError(f"the study has no {kind} '{name}'. {near(name, table)}")
     return table[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
 import pydantic
 from pydantic.dataclasses import dataclass
@@ -24,7 +24,7 @@ LONGEST_STUDY = 40 * 366
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def promise(kind: type[T]) -> type[T]:
     """A frozen, keyword-only, validated declaration."""
-    return dataclass(kind, frozen=True, kw_only=True, config=_STRICT)  # type: ignore[call-overload]
+    return cast(type[T], dataclass(kind, frozen=True, kw_only=True, config=_STRICT))
 
 
 def duration(text: str | float) -> str:

@@ -7,13 +7,15 @@ pattern along the vessel, plus the errors of the scan, the vessel and the slice.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from quell import keys
 from quell.measure.assay import instruments
+
+Values = Any  # traced numbers of one person, or NumPy arrays of many
 
 
 class PET(NamedTuple):
@@ -32,11 +34,11 @@ class PET(NamedTuple):
 class Scan(NamedTuple):
     """What a reader reports of one scan."""
 
-    vessel: jax.Array  # mean TBRmax of each vessel, (vessels,)
-    index: jax.Array  # mean TBRmax of the index vessel
-    active_slices: jax.Array  # number of slices of the index vessel at or above the threshold
-    active_mean: jax.Array  # mean TBRmax over the slices of the index vessel that were active at baseline
-    segment: jax.Array  # mean of the three neighbouring slices that were hottest at baseline, in the index vessel
+    vessel: Values  # mean TBRmax of each vessel, (vessels,)
+    index_vessel: Values  # mean TBRmax of the index vessel
+    active_slices: Values  # number of slices of the index vessel at or above the threshold
+    active_mean: Values  # mean TBRmax over the slices of the index vessel that were active at baseline
+    segment: Values  # mean of the three neighbouring slices that were hottest at baseline, in the index vessel
 
 
 @functools.cache
@@ -76,7 +78,7 @@ def simulate(instrument: PET, signals: jax.Array, *, person: keys.Key, scans: ke
     number = jnp.where(was_active.any(), was_active.sum(), jnp.nan)
     reported = Scan(
         vessel=rows.mean(axis=-1),
-        index=row.mean(axis=-1),
+        index_vessel=row.mean(axis=-1),
         active_slices=(row >= instrument.active).sum(axis=-1).astype(float),
         active_mean=jnp.where(was_active, row, 0.0).sum(axis=-1) / number,
         segment=jax.lax.dynamic_slice_in_dim(row, hottest, 3, axis=1).mean(axis=-1),

@@ -22,16 +22,19 @@ from quell.units import DAYS_PER_YEAR
 PET_LOCATION = "index vessel"
 
 
+Values = Any  # traced numbers of one person, or NumPy arrays of many
+
+
 class Behaviour(NamedTuple):
     """What one person does in the trial: decided by chance and prognosis, never by the arm."""
 
-    taken: jax.Array  # (dose days,) 1 where the dose is given, if still in the trial
-    visit_day: jax.Array  # (visits,) the actual study day of each visit
-    kept: jax.Array  # (visits,) whether the visit is kept, if still in the trial
-    scanned: jax.Array  # (visits,) whether a scan of that visit succeeds
-    leaves: jax.Array  # study day of leaving the trial
-    joins: jax.Array  # whether long follow-up is joined, if offered
-    lost: jax.Array  # study day of being lost to long follow-up
+    taken: Values  # (dose days,) 1 where the dose is given, if still in the trial
+    visit_day: Values  # (visits,) the actual study day of each visit
+    kept: Values  # (visits,) whether the visit is kept, if still in the trial
+    scanned: Values  # (visits,) whether a scan of that visit succeeds
+    leaves: Values  # study day of leaving the trial
+    joins: Values  # whether long follow-up is joined, if offered
+    lost: Values  # study day of being lost to long follow-up
 
 
 def behave(
@@ -81,8 +84,8 @@ def injections(plan: Plan, arm: jax.Array, surface: jax.Array, behaviour: Behavi
 class Reports(NamedTuple):
     """Everything the instruments report of one person; ``by_name`` says what each place means."""
 
-    blood: jax.Array  # (visits, assays)
-    echocardiogram: jax.Array  # (visits,)
+    blood: Values  # (visits, assays)
+    echocardiogram: Values  # (visits,)
     scans: pet.Scan  # each field with a leading axis of scans
 
 
@@ -145,7 +148,7 @@ def by_name(plan: Plan, reports: Reports) -> dict[tuple[str, str, str], np.ndarr
 def _of_scan(scans: pet.Scan, number: int, visit: str) -> dict[tuple[str, str, str], np.ndarray]:
     vessels = {("TBRmax", vessel, visit): scans.vessel[:, number, v] for v, vessel in enumerate(pet.pet().vessels)}
     index = {
-        "TBRmax": scans.index,
+        "TBRmax": scans.index_vessel,
         "TBRmax of active slices": scans.active_mean,
         "active slices": scans.active_slices,
         "TBRmax of most diseased segment": scans.segment,

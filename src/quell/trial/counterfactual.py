@@ -121,20 +121,21 @@ def selection(protocol: Protocol, lived: Mapping[str, Records]) -> list[Selectio
             ("those who would complete in either arm", [done[0] & done[1]] * 2),
             ("in each arm, those who completed and joined follow-up", joined),
         ):
-            pair = [
-                (_outcome(protocol, one, estimand), who) for one, who in zip((active, control), chosen, strict=True)
-            ]
-            until = days(estimand.until)
-            rows.append(
-                Selection(
-                    estimand.name,
-                    of,
-                    _jackknife(lambda a, c, t=until: _risk(a, t), pair),
-                    _jackknife(lambda a, c, t=until: _risk(c, t), pair),
-                    _jackknife(lambda a, c, t=until: _risk(a, t) - _risk(c, t), pair),
-                )
-            )
+            both = [_outcome(protocol, one, estimand) for one in (active, control)]
+            rows.append(_selected(estimand, of, list(zip(both, chosen, strict=True))))
     return rows
+
+
+def _selected(estimand: Estimand, of: str, pair: list[tuple[Outcome, np.ndarray]]) -> Selection:
+    """Risk by the estimand's horizon in each arm, and their difference, among those chosen."""
+    until = days(estimand.until)
+    return Selection(
+        estimand.name,
+        of,
+        _jackknife(lambda a, c: _risk(a, until), pair),
+        _jackknife(lambda a, c: _risk(c, until), pair),
+        _jackknife(lambda a, c: _risk(a, until) - _risk(c, until), pair),
+    )
 
 
 def _outcome(protocol: Protocol, columns: Columns, estimand: Estimand) -> Outcome:
@@ -151,8 +152,8 @@ def _jackknife(summary: Callable[[Outcome, Outcome], float], pair: list[tuple[Ou
 
     def without(group: int | None) -> float:
         rest = [g for g in range(groups) if g != group]
-        chosen = [tuple(part[rest][who[rest]] for part in outcome) for outcome, who in pair]
-        return float(summary(*chosen))  # type: ignore[arg-type]
+        active, control = [(first[rest][who[rest]], second[rest][who[rest]]) for (first, second), who in pair]
+        return float(summary(active, control))
 
     left_out = np.array([without(g) for g in range(groups)])
     error = np.sqrt((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum())

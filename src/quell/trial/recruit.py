@@ -22,17 +22,20 @@ from quell.units import DAYS_PER_YEAR
 SCREENED = ("hsCRP",)
 
 
+Values = Any  # traced numbers of one person, or NumPy arrays of many
+
+
 class Candidate(NamedTuple):
     """One screened person: the body, the day of screening, what was read, and which criterion was failed first."""
 
-    address: jax.Array  # the words of the key under which everything random about the person lies
-    site: jax.Array
-    gap: jax.Array  # days since the enrolment before, if enrolled (exponential)
+    address: Values  # the words of the key under which everything random about the person lies
+    site: Values
+    gap: Values  # days since the enrolment before, if enrolled (exponential)
     patient: Any
-    screening_day: jax.Array
+    screening_day: Values
     seen: Any  # what could be observed of the body on that day
-    hscrp: jax.Array
-    failed: jax.Array  # index of the first criterion not met; -1 for the eligible
+    hscrp: Values
+    failed: Values  # index of the first criterion not met; -1 for the eligible
 
 
 class Enrolled(NamedTuple):
