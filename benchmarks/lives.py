@@ -60,6 +60,11 @@ def error(count: int = 512, times: int = 6) -> None:
         )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print speed and error of a hundred thousand five-year lives."""
     speed(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
     error()
+
+
+if __name__ == "__main__":
+    main()

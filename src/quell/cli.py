@@ -47,7 +47,7 @@ def run(
         typer.Option(
             "--repeats", help="Simulated trials behind the published-against-simulated figure.", min=0, max=100_000
         ),
-    ] = 200,
+    ] = 100,
     as_json: Json = False,
 ) -> None:
     """Simulate one trial, analyse it, and write a report."""

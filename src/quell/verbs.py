@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import pathlib
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,9 +28,10 @@ def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repea
     folder = folder or pathlib.Path("out") / protocol.name
     check_folder(folder)
     tell("waking the simulator", None)
-    from quell import trial
+    from quell import figures, trial
     from quell.analysis.plan import analyse as carry_out
 
+    threading.Thread(target=figures.prepare, daemon=True).start()  # loads the drawing while programs compile
     store.keep()
     world = trial.World().without(without) if without else trial.World()
     tell("living the trial", None)

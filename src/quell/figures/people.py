@@ -151,7 +151,7 @@ def course(found: Course, arms: Mapping[str, Look], *, dose_days: Sequence[int])
     """Median with quartiles at each planned visit, each reading at its own day, doses as marks on the axis."""
     figure = sketch(2.55)
     direct = max(len(look.label) for look in arms.values()) <= 12
-    place = axes(figure, LEFT, 0.52, 0.95 if direct else RIGHT, 0.1)
+    place = axes(figure, LEFT, 0.52, 1.1 if direct else RIGHT, 0.1)
     summary, points = found.summary, found.points
     shown = np.concatenate([points["value"].to_numpy(), summary["median"].to_numpy()])
     logarithmic = bool(len(shown) and shown.min() > 0 and np.quantile(shown, 0.98) / np.quantile(shown, 0.02) > 6)

@@ -16,8 +16,8 @@ METHODS: dict[str, tuple[str, str]] = {
         "Keene 1995, doi:10.1002/sim.4780140810",
     ),
     "two-sample t": (
-        "Difference of means, not adjusted for baseline, Student-t interval.",
-        "Student 1908, doi:10.1093/biomet/6.1.1",
+        "Difference of means, not adjusted for baseline; unequal variances, Welch's degrees of freedom.",
+        "Welch 1947, doi:10.1093/biomet/34.1-2.28",
     ),
     "slope on dose": (
         "Dose as a number in the analysis of covariance: the slope of the outcome on dose.",
@@ -25,12 +25,12 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "score interval": (
         "Difference of two proportions with a score interval, which needs no event in either arm.",
-        "Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I",
+        "Miettinen and Nurminen 1985, doi:10.1002/sim.4780040211",
     ),
     "fisher exact": ("Fisher’s exact test of two proportions.", "Fisher 1922, doi:10.2307/2340521"),
     "kaplan-meier difference": (
-        "Difference of event probabilities at a landmark, each from Kaplan and Meier’s estimate.",
-        "Kaplan and Meier 1958, doi:10.1080/01621459.1958.10501452",
+        "Difference of Kaplan–Meier event probabilities at a landmark; the arms' log-log intervals are joined.",
+        "Zou and Donner 2008, doi:10.1002/sim.3095",
     ),
     "log-rank": ("Log-rank test of equal event curves.", "Mantel 1966, Cancer Chemother Rep 50:163"),
     "cox": ("Cox’s proportional hazards regression, Efron’s ties.", "Cox 1972, doi:10.1111/j.2517-6161.1972.tb00899.x"),
