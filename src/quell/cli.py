@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the input is wrong (in a sentence), 1 anything else.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pathlib
 import sys
@@ -171,6 +172,7 @@ def _finish(found: dict[str, Any], as_json: bool) -> None:
 
 def main() -> None:
     """The entry point: errors of the input become a sentence and exit code 2."""
+    gc.set_threshold(200_000, 20, 20)  # a short-lived program makes much and drops little: look for cycles less often
     try:
         app(standalone_mode=True)
     except BadInput as error:

@@ -113,8 +113,9 @@ def repeat(
     found = design.repeat(
         protocol, world, trials=trials, key=key, progress=lambda done, of: tell(f"{done:,} of {of:,} trials", done / of)
     )
+    # where every trial has a world of its own there is no one truth to be biased against, only an average
     truths = trial.truth(protocol, world, key=WORLD_KEY)
-    rows = found.performances(truths)
+    rows = found.performances(None if uncertain else truths)
     result = {
         "protocol": protocol.name,
         "fingerprint": protocol.fingerprint,
@@ -123,6 +124,7 @@ def repeat(
         "world": world.name,
         "trials": trials,
         "performances": [_performance(row) for row in rows],
+        "average_truth" if uncertain else "truth": {name: one._asdict() for name, one in truths.items()},
     }
     if folder:
         deliver(folder, {"performances.json": to_json(result) + "\n"})

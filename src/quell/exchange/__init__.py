@@ -75,7 +75,11 @@ def _describe_folder(folder: pathlib.Path, protocol: Protocol | None, found: dic
         raise TableError(f"{folder} holds neither subjects.csv nor a data set. Name the folder of the study.")
     else:
         found["notes"].append("A protocol with a [source] says how these data sets make a study: add --protocol FILE.")
-        found["tables"] = {entry.name: _sized(ADAM_READERS[entry.suffix.lower()](entry)) for entry in data}
+        for entry in data:
+            try:
+                found["tables"][entry.name] = _sized(ADAM_READERS[entry.suffix.lower()](entry))
+            except BadInput as error:  # a folder may hold other things beside its data sets
+                found["notes"].append(f"Not a data set: {error}")
 
 
 def _describe_file(path: pathlib.Path, found: dict[str, Any]) -> None:
