@@ -52,6 +52,10 @@ class Request:
         factors = outcomes.grouping(self.columns, (*self.analysis.factors, *self.analysis.strata))
         return {"covariates": adjust, "factors": factors, "include": self.include, "level": self.analysis.level}
 
+    def comparison(self) -> dict[str, Any]:
+        """Which arms are compared, among whom, at which level."""
+        return {"contrast": self.contrast, "include": self.include, "level": self.analysis.level}
+
     def strata(self) -> np.ndarray | None:
         """One code for each combination of the strata; None where there are none."""
         codes = outcomes.grouping(self.columns, self.analysis.strata)
@@ -220,9 +224,7 @@ def _two_sample(request: Request) -> tuple[Estimate, str]:
     found = means.two_sample(
         request.outcome(),
         request.columns.arm,
-        contrast=request.contrast,
-        include=request.include,
-        level=request.analysis.level,
+        **request.comparison(),
     )
     return found, "Welch's t test, unadjusted"
 
@@ -262,9 +264,7 @@ def _landmark(request: Request) -> tuple[Estimate, str]:
         event,
         request.columns.arm,
         request.until,
-        contrast=request.contrast,
-        include=request.include,
-        level=request.analysis.level,
+        **request.comparison(),
     )
     return (
         found,
@@ -301,10 +301,8 @@ def _hazard(method: str, words: str) -> Callable[[Request], tuple[Estimate, str]
             time,
             event,
             request.columns.arm,
-            contrast=request.contrast,
             strata=request.strata(),
-            include=request.include,
-            level=request.analysis.level,
+            **request.comparison(),
             method=method,  # type: ignore[arg-type]
         )
         return found, words
@@ -319,9 +317,7 @@ def _restricted_mean(request: Request) -> tuple[Estimate, str]:
         event,
         request.columns.arm,
         request.until,
-        contrast=request.contrast,
-        include=request.include,
-        level=request.analysis.level,
+        **request.comparison(),
     )
     return found, f"difference in restricted mean time to day {request.until:.0f} (area under Kaplan–Meier curves)"
 
