@@ -24,10 +24,10 @@ ivory: $(READY)      ## simulate, analyse and report one IVORY trial: out/ivory/
 	$(BIN)/quell run ivory --out out/ivory
 
 test: $(READY)       ## every test but the slow ones, in under 10 minutes on two cores
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow" --doctest-modules tests src
 
 reference: $(READY)  ## the slow tests as well
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --doctest-modules tests src
 
 bench: $(READY)      ## measured speeds, as ratios against peers in one run
 	$(BIN)/python -m benchmarks
