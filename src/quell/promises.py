@@ -313,6 +313,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "firth cox": ("hazard ratio",),
     "restricted mean": ("difference in restricted mean time",),
 }
+COUNTED = ("score interval", "fisher exact")
 TIMED = ("kaplan-meier difference", "log-rank", "cox", "firth cox", "restricted mean")
 
 

@@ -17,6 +17,7 @@ import pydantic
 
 from quell import units
 from quell.promises import (
+    COUNTED,
     METHODS,
     TIMED,
     Allocation,
@@ -337,18 +338,28 @@ def _answerable(protocol: Protocol, analysis: Analysis) -> None:
         raise ValueError(
             f"analysis '{analysis.name}': {analysis.method} does not estimate a {estimand.summary}. Methods that do: {', '.join(fits)}."
         )
-    if (analysis.method in TIMED) != endpoint.timed:
+    fitting = [one for one in METHODS if _fits(one, endpoint)]
+    if analysis.method not in fitting:
         raise ValueError(
-            f"analysis '{analysis.name}': {analysis.method} does not fit the {endpoint.kind} endpoint '{endpoint.name}'."
+            f"analysis '{analysis.name}': {analysis.method} does not fit the {endpoint.kind} endpoint '{endpoint.name}'. "
+            f"Methods that do: {', '.join(fitting) or 'none yet; declare a continuous endpoint for each visit'}."
         )
-    if analysis.method in ("score interval", "fisher exact") and endpoint.kind != "responder":
-        raise ValueError(
-            f"analysis '{analysis.name}': {analysis.method} needs a responder endpoint; '{endpoint.name}' is {endpoint.kind}."
-        )
-    if analysis.method in ("kaplan-meier difference", "restricted mean") and not estimand.until:
+    landmark = analysis.method in ("kaplan-meier difference", "restricted mean") or (
+        analysis.method in COUNTED and endpoint.timed
+    )
+    if landmark and not estimand.until:
         raise ValueError(
             f"analysis '{analysis.name}' needs a horizon. Add until = \"2 years\" to estimand '{estimand.name}'."
         )
+
+
+def _fits(method: str, endpoint: Endpoint) -> bool:
+    """Whether a method can analyse this kind of endpoint; one followed over visits is analysed visit by visit."""
+    if method in TIMED:
+        return endpoint.timed
+    if method in COUNTED:
+        return endpoint.timed or endpoint.kind == "responder"
+    return endpoint.kind == "continuous"
 
 
 def days_to_observe(protocol: Protocol) -> tuple[int, ...]:

@@ -244,7 +244,14 @@ def _slope(request: Request) -> tuple[Estimate, str]:
 
 
 def _tally(request: Request) -> proportions.Tally:
-    return proportions.tally(request.outcome(), request.columns.arm, contrast=request.contrast, include=request.include)
+    """Responders, or people with an event by the horizon; those not known for so long are left out, with a caution."""
+    if request.endpoint.timed:
+        time, event = request.times()
+        known = np.where(time >= request.until, 0.0, np.nan)
+        happened = np.where(event & (time <= request.until), 1.0, known)
+    else:
+        happened = request.outcome()
+    return proportions.tally(happened, request.columns.arm, contrast=request.contrast, include=request.include)
 
 
 def _score(request: Request) -> tuple[Estimate, str]:
