@@ -23,7 +23,7 @@ _WHERE = {
     "analyse": "quell.analysis.plan",
     "repeat": "quell.design",
     "read_study": "quell.exchange",
-    "report": "quell.report:build",
+    "page": "quell.report:build",
     "BadInput": "quell.sentences",
 }
 

@@ -101,17 +101,18 @@ class Study:
         return found.hexdigest()[:16]
 
     @staticmethod
-    def read(folder: pathlib.Path, protocol: Protocol) -> Study:
+    def read(folder: str | pathlib.Path, protocol: Protocol) -> Study:
         """A study from a folder of quell's own tables. Raises TableError with every problem, a sentence a line."""
+        folder = pathlib.Path(folder)
         tables = read_folder(folder, words=protocol.categories)
         problems = check(tables, protocol)
         if problems:
             raise TableError("\n".join(problems))
         return Study(protocol=protocol.name, tables=tables, origin=f"tables in {folder.name}")
 
-    def write(self, folder: pathlib.Path, form: Literal["csv", "parquet"] = "csv") -> None:
+    def write(self, folder: str | pathlib.Path, form: Literal["csv", "parquet"] = "csv") -> None:
         """Write the tables and a manifest; ``read`` gives an equal study back."""
-        write_folder(self.tables, folder, form, protocol=self.protocol, digest=self.digest)
+        write_folder(self.tables, pathlib.Path(folder), form, protocol=self.protocol, digest=self.digest)
 
     def masked(self) -> Study:
         """The study as those see it who must not know: arms have letters, doses no amounts.

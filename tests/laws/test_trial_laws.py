@@ -213,3 +213,20 @@ def test_missing_readings_are_missing_in_both_forms(ivory: Protocol) -> None:
                 outcomes.measured(ivory, arrays, endpoint)[trial], outcomes.measured(ivory, tables, endpoint)
             )
     assert len(results(ivory, records.columns())) == len(ivory.analyses)
+
+
+def test_the_library_reads_as_the_readme_says(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import quell
+
+    ivory = quell.Protocol.load("ivory")
+    study = quell.run(ivory, quell.World(), key=KEY)
+    study.write(str(tmp_path / "study"))
+    again = quell.Study.read(str(tmp_path / "study"), ivory)
+    assert again == study
+    claims = quell.analyse(ivory, again)
+    assert "index vessel TBRmax" in claims and quell.truth(ivory, key=1)["index vessel TBRmax"].value < 0
+    assert quell.page(ivory, again, claims).save(tmp_path / "report.html").stat().st_size > 50_000
+    blinded = study.masked()
+    assert set(blinded.randomised["arm"]) == {"arm A", "arm B"} and blinded["doses"]["amount"].null_count() == len(
+        blinded["doses"]
+    )

@@ -55,11 +55,11 @@ class Simulated(TypedDict, total=False):
 
 
 def build(
-    *,
     protocol: Protocol,
     study: Study,
     claims: Claims,
-    simulated: bool,
+    *,
+    simulated: bool = False,
     versions: Mapping[str, str] | None = None,
     date: str | None = None,
     **known: Unpack[Simulated],
