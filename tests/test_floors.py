@@ -9,7 +9,7 @@ SOURCE = pathlib.Path(__file__).parent.parent / "src" / "quell"
 
 # Rooms by floor. Rooms in one set have no doors between them; within a list, later ones may import earlier ones.
 FLOORS: list[list[set[str]]] = [
-    [{"sentences", "units"}, {"keys", "evidence", "delivery", "bounded", "store"}, {"blocks"}],
+    [{"sentences", "units"}, {"delivery"}, {"keys", "evidence", "bounded", "store"}, {"blocks"}],
     [{"promises"}, {"protocol"}, {"cells"}, {"parquet"}, {"tables"}, {"study"}, {"outcomes"}],
     [{"body", "measure", "analysis", "exchange"}],
     [{"allocation"}, {"trial", "calibrate"}],

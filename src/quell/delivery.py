@@ -51,15 +51,16 @@ def deliver(folder: pathlib.Path, files: Mapping[str, bytes | str]) -> list[path
         path = folder / name
         data = content.encode("utf-8") if isinstance(content, str) else content
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            write_whole(path, data)
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error.strerror or error}. Give another --out.") from None
         written.append(path)
     return written
 
 
-def _write_whole(path: pathlib.Path, data: bytes) -> None:
+def write_whole(path: pathlib.Path, data: bytes) -> None:
+    """Write one file beside its place and move it there; its folder is made where needed. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -6,7 +6,7 @@ A figure that was used to describe the people is an input and is shown as one; o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from quell import evidence, outcomes
 from quell.design import Repeats, Watch
 from quell.protocol import Protocol
 from quell.study import Columns
-from quell.trial import Selection, Truth
 
 ACTIVE, CONTROL = "aldesleukin", "placebo"
 Read = Callable[[Protocol, Columns], np.ndarray]
@@ -39,17 +38,6 @@ class Comparison:
     source: str
     role: str  # input or predicted
     note: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Simulation:
-    """What is known of a trial only because it was simulated."""
-
-    world: str
-    key: int
-    truth: Mapping[str, Truth]
-    selection: tuple[Selection, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,10 +93,6 @@ def _event_by(endpoint: str, arm: str, day: int, count: bool = False) -> Read:
 
 def _members(name: str) -> Read:
     return lambda protocol, columns: outcomes.members(columns, name).sum(axis=-1).astype(float)
-
-
-def _sd(values: np.ndarray, axis: int) -> np.ndarray:
-    return np.nanstd(values, axis=axis, ddof=1)
 
 
 def _remaining_spread(protocol: Protocol, columns: Columns) -> np.ndarray:

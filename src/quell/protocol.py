@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import pydantic
 
-from quell import units
 from quell.promises import (
     COUNTED,
     METHODS,
@@ -360,13 +359,3 @@ def _fits(method: str, endpoint: Endpoint) -> bool:
     if method in COUNTED:
         return endpoint.timed or endpoint.kind == "responder"
     return endpoint.kind == "continuous"
-
-
-def days_to_observe(protocol: Protocol) -> tuple[int, ...]:
-    """Every planned visit day from day 1 on."""
-    return tuple(sorted({max(visit.day, 1) for visit in protocol.visits}))
-
-
-def landmark_days(protocol: Protocol) -> tuple[int, ...]:
-    """The landmarks of long follow-up in whole days, for figures."""
-    return tuple(int(units.days(one)) for one in protocol.follow_up.landmarks) if protocol.follow_up else ()

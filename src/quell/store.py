@@ -6,15 +6,17 @@ SHA-256 of what it follows from, quell's own source included, so a stale one is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.resources
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import Any
+
+from quell.delivery import write_whole
 
 _kept: list[pathlib.Path] = []
 
@@ -66,15 +68,8 @@ def put(kind: str, name: str, content: bytes) -> None:
     """Keep an entry, whole or not at all; a disk that cannot be written to loses nothing but time."""
     if not _kept:
         return
-    folder = _kept[0] / kind
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(beside, folder / name)
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        write_whole(_kept[0] / kind / name, content)
 
 
 def answer(parts: tuple[Any, ...], work_out: Callable[[], Any]) -> Any:

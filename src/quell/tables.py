@@ -126,9 +126,6 @@ class TableError(BadInput):
     """Tables that cannot be used, in sentences."""
 
 
-OPTIONAL = ("milestones", "doses", "events", "followed", "sets", "readings")
-
-
 def canonical(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """A table in its declared types and order of columns; empty text is missing, a numeric covariate is a float.
 

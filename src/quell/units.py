@@ -15,9 +15,6 @@ from typing import NamedTuple
 
 DAYS_PER_YEAR = 365.25
 
-# Aldesleukin: 18 million IU = 1.1 mg (UK Proleukin SmPC; evidence E098). Other drugs are dosed by mass.
-MIU_PER_MG = 18 / 1.1
-
 
 class UnitError(ValueError):
     """A written quantity that cannot be read; the message says what, why and what to write instead."""

@@ -33,7 +33,7 @@ def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repea
 
     threading.Thread(target=figures.prepare, daemon=True).start()  # loads the drawing while programs compile
     store.keep()
-    world = trial.World().without(without) if without else trial.World()
+    world = _world(without)
     tell("living the trial", None)
     study = trial.run(protocol, world, key=key)
     claims = carry_out(protocol, study)
@@ -54,6 +54,12 @@ def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repea
         "study": study.digest,
     }
     return _delivered(protocol, study, result, page, folder, claims)
+
+
+def _world(without: str) -> Any:
+    from quell import trial
+
+    return trial.World().without(without) if without else trial.World()
 
 
 def _true(protocol: Protocol, world: Any) -> dict[str, Any]:
@@ -108,8 +114,7 @@ def repeat(
     from quell import design, trial
 
     store.keep()
-    world = trial.World().without(without) if without else trial.World()
-    world = world.drawn() if uncertain else world
+    world = _world(without).drawn() if uncertain else _world(without)
     found = design.repeat(
         protocol, world, trials=trials, key=key, progress=lambda done, of: tell(f"{done:,} of {of:,} trials", done / of)
     )

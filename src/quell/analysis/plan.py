@@ -6,7 +6,7 @@ Every method takes the same request and gives one result per comparison, batched
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -350,8 +350,3 @@ METHODS: dict[str, Callable[[Request], tuple[Estimate, str]]] = {
 def rejects(estimate: Estimate, level: float) -> np.ndarray:
     """Whether each trial's test rejects no effect at the analysis's level; a test that could not be done does not."""
     return np.nan_to_num(estimate.p, nan=1.0) < 1 - level
-
-
-def methods_used(found: Sequence[Result]) -> tuple[str, ...]:
-    """The methods behind some results, each once."""
-    return tuple(dict.fromkeys(result.method for result in found))

@@ -46,8 +46,6 @@ COVARIATES: dict[str, tuple[str, str, str | tuple[str, ...]]] = {
     "body_surface_area": ("body surface area", "m2", "number"),
 }
 
-LABELS = {name: label for name, (label, _, _) in COVARIATES.items()}
-
 
 class Patient(NamedTuple):
     """One person: covariates, own biology (a factor for each constant in which people differ), and thresholds of fate."""

@@ -39,6 +39,12 @@ def assays() -> tuple[Assay, ...]:
     )
 
 
+@functools.cache
+def by_name() -> dict[str, Assay]:
+    """The blood tests by name."""
+    return {test.name: test for test in assays()}
+
+
 def simulate(assay: Assay, true_value: jax.Array, *, key: keys.Key) -> jax.Array:
     """A reading of the true value: reading = true · exp(s z − s²/2), s² = analytic² + within-person².
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
-import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -15,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from quell.analysis.claim import Claims
+from quell.delivery import write_whole
 from quell.protocol import Protocol
 from quell.report import plan, sections, words
 from quell.report.blocks import Numbering
@@ -34,12 +33,7 @@ class Page:
         """Write the page whole or not at all; raises BadInput where the place cannot be written."""
         target = pathlib.Path(path)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".quell-", suffix=".html")
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.html.encode())
-            pathlib.Path(name).chmod(0o644)
-            pathlib.Path(name).replace(target)
+            write_whole(target, self.html.encode())
         except OSError as error:
             raise BadInput(f"the report cannot be written to {target}: {error.strerror or error}.") from None
         return target

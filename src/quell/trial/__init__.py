@@ -6,7 +6,6 @@ estimand in this world, from the same people living under every arm.
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from quell import keys
@@ -16,7 +15,7 @@ from quell.trial.attend import follow
 from quell.trial.counterfactual import Selection, Truth, potential, selection, truth, truths
 from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
-from quell.trial.recruit import as_people, enrol, parameters_of
+from quell.trial.recruit import gather
 from quell.trial.world import Conduct, TrialError, World
 
 __all__ = [
@@ -55,8 +54,6 @@ def simulate(protocol: Protocol, world: World, words: np.ndarray, *, people: int
     """
     number = people or protocol.population.planned
     lay_out(protocol)  # says in a sentence what cannot be simulated, before any work
-    p = parameters_of(world, words)
-    enrolled = enrol(protocol, p, number, words)
-    flat = as_people(enrolled)
-    followed = follow(protocol, world.conduct, flat, jax.tree.map(lambda leaf: leaf.repeat(number), p), flat.arm)
+    enrolled, all_people, p = gather(protocol, world, number, words)
+    followed = follow(protocol, world.conduct, all_people, p, all_people.arm)
     return keep(protocol, enrolled, followed, enrolled.arm.shape)

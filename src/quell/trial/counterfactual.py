@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from quell import keys, outcomes
@@ -18,7 +17,7 @@ from quell.study import Columns
 from quell.trial.attend import follow
 from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
-from quell.trial.recruit import as_people, enrol, parameters_of
+from quell.trial.recruit import gather
 from quell.trial.world import World
 from quell.units import days
 
@@ -55,12 +54,10 @@ def potential(
     """
     lay_out(protocol)
     words = keys.numbered(key, "truth", np.arange(groups))
-    p = parameters_of(world, words)
-    enrolled = enrol(protocol, p, people, words)
-    flat, repeated = as_people(enrolled), jax.tree.map(lambda leaf: leaf.repeat(people), p)
+    enrolled, everyone, p = gather(protocol, world, people, words)
     found = {}
     for code, arm in enumerate(protocol.arms):
-        lived = follow(protocol, world.conduct, flat, repeated, np.full(groups * people, code))
+        lived = follow(protocol, world.conduct, everyone, p, np.full(groups * people, code))
         all_here = enrolled._replace(arm=np.full_like(enrolled.arm, code))
         found[arm.name] = keep(protocol, all_here, lived, (groups, people), complete=True)
     return found

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quell.measure.assay import assays
+from quell.measure import assay
 from quell.protocol import Protocol, Visit
 from quell.sentences import near
 from quell.trial.world import TrialError
@@ -88,8 +88,9 @@ def before_treatment(visit: Visit) -> bool:
 
 def unit_of(quantity: str) -> str:
     """The unit in which virtual readings of a quantity are given."""
-    known = {assay.name: assay.unit for assay in assays()} | {"ejection fraction": "%"}
-    return known.get(quantity, "1")
+    if quantity in assay.by_name():
+        return assay.by_name()[quantity].unit
+    return assay.instruments()["echocardiogram"]["unit"] if quantity == "ejection fraction" else "1"
 
 
 def _simulable(protocol: Protocol) -> None:

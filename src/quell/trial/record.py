@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from quell.body.population import COVARIATES
+from quell.measure import assay
 from quell.protocol import Protocol
 from quell.study import Columns, Study
 from quell.tables import TABLES
 from quell.trial.attend import Followed
-from quell.trial.plan import DEATHS, EVENTS, Plan, before_treatment, lay_out, unit_of
+from quell.trial.plan import DEATHS, EVENTS, Plan, lay_out, unit_of
 from quell.trial.recruit import Enrolled
 
 # What a patient knows about each covariate, at the precision of a case report form.
@@ -283,10 +284,8 @@ def _readings(records: Records, trial: int, who: list[str]) -> pl.DataFrame:
 
 def _below(quantity: str, value: np.ndarray) -> np.ndarray:
     """Whether a value stands for one below the limit of quantification."""
-    from quell.measure.assay import assays
-
-    limit = {assay.name: assay.limit for assay in assays()}.get(quantity)
-    return np.zeros(value.shape, dtype=bool) if limit is None else value < limit
+    test = assay.by_name().get(quantity)
+    return np.zeros(value.shape, dtype=bool) if test is None else value < test.limit
 
 
 def _events(records: Records, trial: int, who: list[str]) -> pl.DataFrame:
@@ -310,8 +309,3 @@ def _followed(records: Records, trial: int, who: list[str]) -> pl.DataFrame:
         np.where(until >= end, "end of follow-up", np.where(until == leaves, "left the trial", "lost")),
     )
     return pl.DataFrame({"subject": who, "event": "", "until": until.astype(int), "reason": reason})
-
-
-def planned_before(protocol: Protocol) -> tuple[str, ...]:
-    """The visits that come before the first dose."""
-    return tuple(visit.name for visit in protocol.visits if before_treatment(visit))

@@ -69,7 +69,7 @@ def _screening(protocol: Protocol) -> Any:
         chance = jax.random.uniform(keys.at(key, "screening day"))
         day = jnp.minimum(jnp.floor(earliest + chance * (days.stop - earliest)), days.stop - 1)
         seen = course.observe(course.start(patient, p, day), patient, p)
-        hscrp = assay.simulate(_assay("hsCRP"), seen.crp, key=keys.at(key, "reading", "hsCRP", "screening"))
+        hscrp = assay.simulate(assay.by_name()["hsCRP"], seen.crp, key=keys.at(key, "reading", "hsCRP", "screening"))
         return Candidate(
             address=keys.data(key),
             site=jax.random.randint(keys.at(key, "site"), (), 0, sites),
@@ -82,10 +82,6 @@ def _screening(protocol: Protocol) -> Any:
         )
 
     return blocks.Program(screen, identity=("screening", protocol.fingerprint))
-
-
-def _assay(name: str) -> assay.Assay:
-    return next(one for one in assay.assays() if one.name == name)
 
 
 def _first_failed(protocol: Protocol, patient: Any, hscrp: jax.Array) -> jax.Array:
@@ -157,9 +153,20 @@ def enrol(protocol: Protocol, p: parameters.Parameters, number: int, words: np.n
     )
 
 
-def as_people(enrolled: Enrolled) -> Enrolled:
-    """The same with one leading axis of people instead of (trials, people)."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), enrolled)
+class Gathered(NamedTuple):
+    """People enrolled into trials, twice: by trial, and with one leading axis of people beside their parameters."""
+
+    enrolled: Enrolled
+    people: Enrolled
+    parameters: parameters.Parameters
+
+
+def gather(protocol: Protocol, world: World, number: int, words: np.ndarray) -> Gathered:
+    """``number`` people for each trial of a world, ready to live; ``words`` holds the words of one key per trial."""
+    p = parameters_of(world, words)
+    enrolled = enrol(protocol, p, number, words)
+    people = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), enrolled)
+    return Gathered(enrolled, people, jax.tree.map(lambda leaf: leaf.repeat(number), p))
 
 
 def _take(leaf: np.ndarray, order: np.ndarray) -> np.ndarray:
