@@ -48,6 +48,10 @@ class Parameters(NamedTuple):
     picomolar_per_unit: Scalar
     treg_seen: Scalar
     internalisation: Scalar
+    soluble_receptor: Scalar
+    soluble_affinity: Scalar
+    soluble_turnover: Scalar
+    soluble_response: Scalar
     # immunity
     intermediate_affinity: Scalar
     cd25_doubling: Scalar
@@ -108,6 +112,7 @@ class Parameters(NamedTuple):
     calm_treg: Scalar
     calm_ilc2: Scalar
     calming: Scalar
+    statin_calming: Scalar
     uptake_ascending_aorta: Scalar
     uptake_left_carotid: Scalar
     uptake_right_carotid: Scalar
@@ -125,6 +130,12 @@ class Parameters(NamedTuple):
     healing_slow_mass: Scalar
     healing_fast_time: Scalar
     healing_slow_time: Scalar
+    neutrophil_loss: Scalar
+    macrophage_switch: Scalar
+    macrophage_loss: Scalar
+    fibroblast_turnover: Scalar
+    healing: Scalar
+    scar_extension: Scalar
     infarct_nstemi: Scalar
     infarct_unstable: Scalar
     old_scar: Scalar
@@ -132,6 +143,9 @@ class Parameters(NamedTuple):
     reference_area: Scalar
     ejection_fraction: Scalar
     ejection_fraction_loss: Scalar
+    end_diastolic_index: Scalar
+    dilation_gain: Scalar
+    dilation_rate: Scalar
     # risk
     infarction_rate: Scalar
     vulnerability: Scalar
@@ -153,10 +167,19 @@ class Parameters(NamedTuple):
     diabetes_ratio: Scalar
     previous_infarction_ratio: Scalar
     unrevascularised_ratio: Scalar
+    ldl_hazard: Scalar
+    reference_ldl: Scalar
     scar_hazard: Scalar
     reference_scar: Scalar
     reference_uptake: Scalar
     infarction_feedback: Scalar
+    # harm
+    reaction_any: Scalar
+    reaction_injection_site: Scalar
+    reaction_fever: Scalar
+    reaction_flu_like: Scalar
+    reaction_proneness: Scalar
+    eosinophilia_limit: Scalar
     # population
     height_ratio: Scalar
 

@@ -1,5 +1,9 @@
 """Hazards of infarction, stroke, arrest, revascularisation and death; and what an infarction does to the body: the loop.
 
+    h_k = rate_k (1 + AV(t)) (CRP / CRP0)^theta exp(psi (TBR - TBR0))      times exp(g_sc (scar% - sc0)) for arrest, death
+    rate_k = h0 q_k exp(g_k (age - age0) + g_L (LDL - LDL0)) HR_diabetes HR_previous HR_not-revascularised
+    AV' = -AV / tau                                                        an infarction sets it
+
 An event comes when its cumulative hazard crosses a threshold drawn once per patient (unit exponential), so the same
 patient under two treatments shares fate wherever the treatment does nothing.
 """
@@ -11,7 +15,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from quell import units
-from quell.body import heart, immunity, vessel
 from quell.body.parameters import Parameters, Scalar
 
 SUCCESSIVE = 4  # infarctions followed in one life
@@ -39,32 +42,25 @@ class Events(NamedTuple):
     other_death: Scalar
 
 
-class Risk(NamedTuple):
-    """Hazard gathered since the start (infarction: since the last one), and what has happened."""
-
-    gathered: Causes
-    vulnerability: Scalar  # excess hazard of the unhealed culprit, decaying
-    infarctions: Scalar
-    events: Events
+ONCE = tuple(name for name in Causes._fields if name != "infarction")
 
 
-def start(days: Scalar, p: Parameters) -> Risk:
-    """Nothing gathered, nothing happened, ``days`` after the index event."""
-    never, zero = jnp.full((), jnp.inf), jnp.zeros(())
-    events = Events(jnp.full((SUCCESSIVE,), jnp.inf), never, never, never, never, never)
-    excess = p.vulnerability * jnp.exp(-days / p.vulnerability_time)
-    return Risk(Causes(zero, zero, zero, zero, zero, zero), excess, zero, events)
+def none() -> Events:
+    """Nothing has happened; the four infarctions as a tuple."""
+    never = jnp.full((), jnp.inf)
+    return Events((never,) * SUCCESSIVE, *(never for _ in ONCE))
 
 
 def proneness(patient, p: Parameters) -> Causes:
-    """Rates per day of a patient by age, diabetes, earlier infarction and revascularisation, before inflammation.
+    """Rates per day of a patient by age, LDL, diabetes, earlier infarction and revascularisation, before inflammation.
 
-    Rate = h0 share exp(slope (age - age0)) HR...: ratios from E135, shares from the placebo arm of COLCOT (E124).
+    Ratios from E135, shares from the placebo arm of COLCOT (E124).
     """
     older = patient.age - p.reference_age
     history = p.diabetes_ratio**patient.diabetes * p.previous_infarction_ratio**patient.previous_infarction
     history = history * p.unrevascularised_ratio ** (1 - patient.angioplasty_for_index)
-    base = p.infarction_rate * history / units.DAYS_PER_YEAR
+    lipids = jnp.exp(p.ldl_hazard * (patient.ldl - p.reference_ldl))
+    base = p.infarction_rate * history * lipids / units.DAYS_PER_YEAR
     return Causes(
         infarction=base * jnp.exp(p.age_infarction * older),
         stroke=base * p.stroke_share * jnp.exp(p.age_stroke * older),
@@ -76,7 +72,7 @@ def proneness(patient, p: Parameters) -> Causes:
 
 
 def hazards(prone: Causes, vulnerability: Scalar, crp: Scalar, uptake: Scalar, scar: Scalar, p: Parameters) -> Causes:
-    """Hazards per day now: h = rate (1 + AV(t)) (CRP/CRP0)^theta exp(psi (TBR - TBR0)); scar adds to arrest and death.
+    """Hazards per day now, from vulnerability AV, CRP (mg/L), coronary uptake (TBR) and scar (% LV).
 
     theta from CANTOS and the IL6R allele (E118 to E120, E132), psi shrunk from E113, scar from E143.
     """
@@ -95,70 +91,60 @@ def hazards(prone: Causes, vulnerability: Scalar, crp: Scalar, uptake: Scalar, s
     )
 
 
-def pass_time(risk: Risk, thresholds: Causes, rates: Causes, time: Scalar, days: Scalar) -> tuple[Risk, Scalar]:
-    """Gather hazard for ``days``; what crosses its threshold happens, unless death came first. Also: an infarction, 1 or 0.
+class Passed(NamedTuple):
+    """What a step brought: events so far; hazard gathered; whether there was an infarction (1 or 0), and how long ago."""
 
+    events: Events
+    gathered: Causes
+    hit: Scalar
+    ago: Scalar
+
+
+def pass_time(events: Events, before: Causes, after: Causes, fate: Causes, begin: Scalar, days: Scalar) -> Passed:
+    """What crosses its threshold in a step happens, unless death came first.
+
+    ``before`` and ``after`` are the hazards gathered (infarction: since the last one); ``fate`` holds the thresholds.
     An event falls on the study day in which the threshold is crossed, the hazard being even within the step.
     """
-    happened, gathered = risk.events, risk.gathered
-    alive = jnp.isinf(happened.cardiovascular_death) & jnp.isinf(happened.other_death)
-    rates = Causes(*(jnp.where(alive, rate, 0) for rate in rates))
-    turn = jnp.arange(SUCCESSIVE) == risk.infarctions
-    more = risk.infarctions < SUCCESSIVE
-    next_infarction = jnp.where(more, jnp.sum(jnp.where(turn, thresholds.infarction, 0)), jnp.inf)
-    goals = thresholds._replace(infarction=next_infarction)
-    crossing = Causes(*(_crossing(*each, time, days) for each in zip(gathered, goals, rates, strict=True)))
-    never = jnp.inf
-    cardiovascular = jnp.where(jnp.isinf(happened.cardiovascular_death), crossing.cardiovascular_death, never)
-    death = jnp.minimum(cardiovascular, crossing.other_death)
-    first = {
-        name: jnp.where(jnp.isinf(old) & (new <= death), _study_day(new, time), old)
-        for name, old, new in (
-            ("stroke", happened.stroke, crossing.stroke),
-            ("arrest", happened.arrest, crossing.arrest),
-            ("revascularisation", happened.revascularisation, crossing.revascularisation),
-            ("cardiovascular_death", happened.cardiovascular_death, crossing.cardiovascular_death),
-            ("other_death", happened.other_death, crossing.other_death),
-        )
-    }
-    hit = jnp.isfinite(crossing.infarction) & (crossing.infarction <= death)
-    infarction = jnp.where(turn & hit, _study_day(crossing.infarction, time), happened.infarction)
-    total = Causes(*(have + rate * days for have, rate in zip(gathered, rates, strict=True)))
-    total = total._replace(infarction=jnp.where(hit, 0, total.infarction))
-    events = Events(infarction=infarction, **first)
-    return Risk(total, risk.vulnerability, risk.infarctions + hit, events), jnp.where(hit, 1.0, 0.0)
-
-
-def _crossing(gathered: Scalar, goal: Scalar, rate: Scalar, time: Scalar, days: Scalar) -> Scalar:
-    """When within the step the threshold is crossed; infinite if it is not, or was before."""
-    crossed = (gathered < goal) & (gathered + rate * days >= goal)
-    return jnp.where(crossed, time + (goal - gathered) / jnp.where(crossed, rate, 1), jnp.inf)
-
-
-def _study_day(moment: Scalar, time: Scalar) -> Scalar:
-    return jnp.maximum(jnp.ceil(moment), jnp.floor(time) + 1)
-
-
-class Harm(NamedTuple):
-    """The parts of the body that an infarction changes."""
-
-    inflammation: immunity.Inflammation
-    vessel: vessel.Vessel
-    heart: heart.Heart
-    vulnerability: Scalar
-
-
-def infarct(harm: Harm, hit: Scalar, p: Parameters) -> Harm:
-    """The loop: a new infarction (hit = 1; taken as an NSTEMI) inflames, scars, and leaves an unhealed culprit."""
-    size = hit * p.infarction_feedback
-    no, yes = jnp.zeros(()), jnp.ones(())
-    old = harm.inflammation
-    return Harm(
-        inflammation=old._replace(
-            surge=old.surge + size * immunity.surge_size(no, yes, p),
-            deficit=old.deficit + size * (p.treg_deficit - old.deficit),
-        ),
-        vessel=vessel.infarct(harm.vessel, size * vessel.supply_size(no, yes, p)),
-        heart=heart.infarct(harm.heart, size * heart.infarct_size(no, yes, p), p),
-        vulnerability=jnp.where(size > 0, p.vulnerability * size, harm.vulnerability),
+    alive = jnp.isinf(events.cardiovascular_death) & jnp.isinf(events.other_death)
+    goals = fate._replace(infarction=_next(events.infarction, fate.infarction))
+    crossing = Causes(
+        *(_crossing(a, b, goal, alive, begin, days) for a, b, goal in zip(before, after, goals, strict=True))
     )
+    death = jnp.minimum(crossing.cardiovascular_death, crossing.other_death)
+    first = {
+        name: jnp.where(
+            jnp.isinf(getattr(events, name)) & (getattr(crossing, name) <= death),
+            _study_day(getattr(crossing, name), begin),
+            getattr(events, name),
+        )
+        for name in ONCE
+    }
+    struck = jnp.isfinite(crossing.infarction) & (crossing.infarction <= death)
+    day = _study_day(crossing.infarction, begin)
+    infarctions, earlier = [], True
+    for old in events.infarction:
+        infarctions.append(jnp.where(struck & earlier & jnp.isinf(old), day, old))
+        earlier = earlier & jnp.isfinite(old)
+    hit = jnp.where(struck, 1.0, 0.0)
+    ago = jnp.where(struck, begin + days - crossing.infarction, 0.0)
+    return Passed(Events(tuple(infarctions), **first), after, hit, ago)
+
+
+def _next(happened: tuple[Scalar, ...], thresholds: tuple[Scalar, ...]) -> Scalar:
+    """The threshold of the next infarction; infinite after the last one followed."""
+    goal = jnp.full((), jnp.inf)
+    for old, threshold in zip(reversed(happened), reversed(thresholds), strict=True):
+        goal = jnp.where(jnp.isinf(old), threshold, goal)
+    return goal
+
+
+def _crossing(before: Scalar, after: Scalar, goal: Scalar, alive: Scalar, begin: Scalar, days: Scalar) -> Scalar:
+    """When within the step the threshold is crossed; infinite if it is not, or was before."""
+    crossed = alive & (before < goal) & (after >= goal)
+    rate = jnp.where(crossed, after - before, 1.0) / days
+    return jnp.where(crossed, begin + (goal - before) / rate, jnp.inf)
+
+
+def _study_day(moment: Scalar, begin: Scalar) -> Scalar:
+    return jnp.maximum(jnp.ceil(moment), jnp.floor(begin) + 1)

@@ -1,47 +1,47 @@
-"""The time mesh that every arm of a protocol shares: fine after a dose, coarser later, coarse in follow-up."""
+"""The steps that every arm of a protocol shares: fine after a dose, coarser later, coarse in follow-up."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import itertools
-from typing import Any, NamedTuple
+import math
 
 import numpy as np
 
 from quell.body.parameters import load
+from quell.machine import Tape
 
-
-class Step(NamedTuple):
-    """One step of the slow organs: when, how long, which dose (-1: none) enters at which of its substeps."""
-
-    begin: float
-    length: float
-    dose: int
-    enter: int
-    substeps: tuple[float, ...]
+EMIT, INJECT, SMALL, MIDDLE, COAST, LARGE, STRIKE = -1, 0, 1, 2, 3, 4, 5  # the pieces of ``course``, by number
 
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """Steps in time: hashable, shared by all arms. ``mesh`` makes one."""
+    """The calendar of a protocol, and how finely it is stepped through: hashable, shared by all arms."""
 
     dose_days: tuple[int, ...]
     observe_days: tuple[int, ...]
     until_day: int
-    steps: tuple[Step, ...]
+    fineness: int = 1
+
+    @property
+    def early(self) -> tuple[int, ...]:
+        """Observation days before study day 1: read off the closed form of ``start``."""
+        return tuple(day for day in self.observe_days if day < 1)
 
 
-# The grading of the mesh, chosen by measurement (benchmarks/lives.py): days after a dose -> (first step, growth, longest)
-GRADING = ((1, (0.003, 1.18, 0.018)), (2, (0.022, 1.06, 0.06)), (3, (0.07, 1.2, 0.2)), (4, (0.2, 1.2, 0.25)))
-QUIET = (0.34, 1.0, 0.34)
-WASHOUT = 9  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
-LATER = (0.05, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
+# Grading, chosen by measurement (docs/measured.md). Small steps: on the day of a dose they start at FIRST, double after
+# every REPEAT and end at LONGEST[0]; on the days after it they are LONGEST[age]. All in days.
+FIRST, REPEAT = 0.003, 2
+LONGEST = (0.028, 0.025, 0.05, 0.1, 0.125, 0.25, 0.25, 0.25, 0.25)
+WASHOUT = len(LONGEST)  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
+BUSY, DAILY = 14, 2  # until this day there are so many steps of tissue a day, then one while the drug is there
+LATER = (0.03, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
 
 
 @functools.cache
 def mesh(dose_days: tuple[int, ...], observe_days: tuple[int, ...], until_day: int) -> Mesh:
-    """The time mesh of a protocol: fine after a dose, coarser later, coarse in follow-up.
+    """The steps of a protocol: fine after a dose, coarser later, coarse in follow-up.
 
     ``dose_days`` and ``observe_days`` are study days in rising order; readings before study day 1 come from the closed
     form of ``start``. Raises ValueError in a sentence when days are out of order or past ``until_day``.
@@ -58,21 +58,65 @@ def mesh(dose_days: tuple[int, ...], observe_days: tuple[int, ...], until_day: i
         raise ValueError(f"the dose on day {dose_days[0]} is before study day 1. The first dose day is day 1.")
     if until_day < 1:
         raise ValueError(f"a life until day {until_day} has no time in it. Let it run to day 1 or later.")
-    edges = _edges(dose_days, observe_days, until_day)
-    return Mesh(
-        dose_days,
-        observe_days,
-        until_day,
-        tuple(_step(a, b, dose_days) for a, b in itertools.pairwise(edges)),
-    )
+    return Mesh(dose_days, observe_days, until_day)
 
 
-def _edges(dose_days: tuple[int, ...], observe_days: tuple[int, ...], until_day: int) -> list[int]:
+def refine(grid: Mesh, times: int) -> Mesh:
+    """The same calendar with every step in ``times`` parts: what is left of the error shows by comparison.
+
+    >>> refine(mesh((), (), 30), 2).fineness
+    2
+    """
+    return dataclasses.replace(grid, fineness=grid.fineness * times)
+
+
+@dataclasses.dataclass
+class Writer:
+    """Instructions, one after another, in days."""
+
+    rows: list[tuple[int, float, float, int]] = dataclasses.field(default_factory=list)
+
+    def do(self, piece: int, days: float = 0.0, at: float = 0.0, column: int = -1) -> None:
+        self.rows.append((piece, days, at, column))
+
+    def tape(self) -> Tape:
+        keys = [round(days, 12) for _, days, _, _ in self.rows]
+        lengths = tuple(sorted(set(keys)))
+        place = {length: i for i, length in enumerate(lengths)}
+        return Tape(
+            lengths=lengths,
+            piece=np.array([row[0] for row in self.rows], dtype=np.int32),
+            level=np.array([place[key] for key in keys], dtype=np.int32),
+            argument=np.array([row[2] for row in self.rows], dtype=np.float64),
+            column=np.array([row[3] for row in self.rows], dtype=np.int32),
+        )
+
+
+@functools.cache
+def tape(grid: Mesh) -> Tape:
+    """The calendar as instructions for the machine of ``course``."""
+    write = Writer()
+    reads = {day - 1 for day in grid.observe_days if day >= 1}
+    doses = {day - 1: column for column, day in enumerate(grid.dose_days)}
+    for begin, end in itertools.pairwise(_edges(grid)):
+        if begin in reads:
+            write.do(EMIT)
+        since = min((begin - day for day in doses if day <= begin), default=WASHOUT)
+        if since >= WASHOUT:
+            _long(write, begin, end, grid.fineness)
+        else:
+            _day(write, begin, since, doses.get(begin, -1), grid.fineness)
+    if grid.until_day in reads:
+        write.do(EMIT)
+    return write.tape()
+
+
+def _edges(grid: Mesh) -> list[int]:
     """Whole days at which the slow organs step."""
-    quiet = (max(dose_days) if dose_days else 0) + WASHOUT
-    stops = sorted({day - 1 for day in observe_days if day > 1} | {until_day})
+    quiet = (max(grid.dose_days) if grid.dose_days else 0) + WASHOUT
+    stops = sorted({day - 1 for day in grid.observe_days if day > 1} | {grid.until_day})
     edges, longest = [0], 1.0
-    while edges[-1] < until_day:
+    while edges[-1] < grid.until_day:
         now = edges[-1]
         if now >= quiet:
             longest = min(1 + LATER[0] * (now - quiet), LATER[1])
@@ -81,80 +125,64 @@ def _edges(dose_days: tuple[int, ...], observe_days: tuple[int, ...], until_day:
     return edges
 
 
-def _step(begin: int, end: int, dose_days: tuple[int, ...]) -> Step:
-    doses = [day - 1 for day in dose_days if day - 1 <= begin]
-    since = begin - doses[-1] if doses else WASHOUT
-    length = float(end - begin)
-    grading = next((grade for until, grade in GRADING if since < until), QUIET)
-    if since >= WASHOUT:
-        return Step(float(begin), length, -1, 0, ())
-    if since > 0:
-        return Step(float(begin), length, -1, 0, _graded(length, *grading))
+def _long(write: Writer, begin: int, end: int, fineness: int) -> None:
+    days = (end - begin) / fineness
+    for part in range(fineness):
+        write.do(COAST, days)
+        write.do(LARGE, days, begin + part * days)
+        write.do(STRIKE, days)
+
+
+def _day(write: Writer, begin: int, since: int, dose: int, fineness: int) -> None:
+    """One day with drug in the body: small steps to the middle and the end of each step of tissue."""
     lag = load().absorption_lag
-    return Step(float(begin), length, dose_days.index(begin + 1), 1, (lag, *_graded(length - lag, *grading)))
+    small = _graded(lag) if since == 0 else _even(1.0, LONGEST[since])
+    edges = _split(small, fineness)
+    parts = fineness * (DAILY if begin < BUSY else 1)
+    halves = 2 * parts
+    marks = [i / halves for i in range(1, halves + 1)]
+    edges = _merged(edges, marks)
+    entered, now, reached = since > 0, 0.0, 0
+    for edge in edges:
+        write.do(SMALL, edge - now)
+        now = edge
+        if not entered and abs(now - lag) < NEAR:
+            write.do(INJECT, column=dose)
+            entered = True
+        if abs(now - marks[reached]) < NEAR:
+            reached += 1
+            days = 1.0 / parts
+            if reached % 2:
+                write.do(MIDDLE)
+            else:
+                write.do(LARGE, days, begin + now - days)
+                write.do(STRIKE, days)
 
 
-def _graded(length: float, first: float, growth: float, longest: float) -> tuple[float, ...]:
-    """Steps that grow from ``first`` to ``longest`` and fill ``length`` exactly."""
-    steps = [first]
-    while sum(steps) < length:
-        steps.append(min(steps[-1] * growth, longest))
-    scale = length / sum(steps)
-    return tuple(step * scale for step in steps)
+NEAR = 1e-9  # days: edges closer than this are one
 
 
-def refine(grid: Mesh, times: int) -> Mesh:
-    """The same mesh with every step and substep in ``times`` parts: what is left of the error shows by comparison.
-
-    >>> len(refine(mesh((), (), 30), 2).steps) == 2 * len(mesh((), (), 30).steps)
-    True
-    """
-    steps: list[Step] = []
-    for step in grid.steps:
-        begin, count = step.begin, len(step.substeps)
-        for part in range(times):
-            here = tuple(step.substeps[i // times] / times for i in range(part * count, (part + 1) * count))
-            enter = step.enter * times - part * count
-            dose = step.dose if 0 <= enter < count else -1
-            length = sum(here) or step.length / times
-            steps.append(Step(begin, length, dose, max(enter, 0), here))
-            begin += length
-    return dataclasses.replace(grid, steps=tuple(steps))
+def _graded(lag: float) -> list[float]:
+    """The small steps of the day of a dose: to the end of the lag, then doubling."""
+    steps, days = [lag], FIRST
+    while days < LONGEST[0]:
+        steps += [days] * REPEAT
+        days *= 2
+    rest = 0.5 - sum(steps)
+    return steps + _even(rest, LONGEST[0]) + _even(0.5, LONGEST[0])
 
 
-class Tables(NamedTuple):
-    """The mesh as arrays: per step, its start, length, dose and range of substeps; per observation, its range of steps."""
-
-    begin: Any
-    length: Any
-    dose: Any
-    enter: Any
-    first: Any
-    last: Any
-    substeps: Any
-    segment_first: Any
-    segment_last: Any
+def _even(length: float, longest: float) -> list[float]:
+    count = max(math.ceil(length / longest - NEAR), 1)
+    return [length / count] * count
 
 
-@functools.cache
-def tables_of(grid: Mesh) -> Tables:
-    """The mesh as arrays, for loops that run inside compiled programs."""
-    counts = np.array([len(step.substeps) for step in grid.steps])
-    last = np.cumsum(counts)
-    begin = np.array([step.begin for step in grid.steps])
-    stops = [day - 1 - NEAR for day in grid.observe_days if day >= 1]
-    ends = np.append(np.searchsorted(begin, stops), len(begin)).astype(np.int64)
-    return Tables(
-        begin=begin,
-        length=np.array([step.length for step in grid.steps]),
-        dose=np.array([step.dose for step in grid.steps]),
-        enter=last - counts + np.array([step.enter for step in grid.steps]),
-        first=last - counts,
-        last=last,
-        substeps=np.array([length for step in grid.steps for length in step.substeps] or [0.0]),
-        segment_first=np.append(0, ends[:-1]),
-        segment_last=ends,
-    )
+def _split(steps: list[float], parts: int) -> list[float]:
+    """The ends of the steps, each in so many parts."""
+    return list(itertools.accumulate(step / parts for step in steps for _ in range(parts)))
 
 
-NEAR = 1e-6  # days: sums of steps that should meet a whole day may miss it by rounding
+def _merged(edges: list[float], marks: list[float]) -> list[float]:
+    """All edges in order; where two nearly meet, the mark."""
+    kept = [edge for edge in edges if min(abs(edge - mark) for mark in marks) > NEAR]
+    return sorted(kept + marks)

@@ -1,29 +1,44 @@
 """Wall inflammation, vessel by vessel, and the glucose uptake that a scanner would see.
 
 The wall holds resident inflammation (1 in a stable patient) and inflammation recruited from marrow and spleen after an
-infarction; both turn over at one rate and both are calmed by regulatory cells that have entered the wall.
+infarction; both turn over at one rate and both are divided by what calms them.
+
+    calming'   = kx (wT expanded / usual + wI ilc2 - calming)    regulatory cells that have entered the wall
+    supply'    = -kQ supply                                      raised by an infarction, as is
+    delay'     = -(kQ + kR0) delay                               the part of it that has not yet arrived
+    resident'  = kW (1 / calm - resident)
+    recruited' = kW ((supply - delay) / calm - recruited)
+    calm       = (1 + eps calming) (1 + eps_s statin)
+    TBR_v      = 1 + B_v (resident + recruited)
+
+So the fall is larger where inflammation was higher. In the code ``resident`` counts from 1.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
-from quell.body.immunity import between, toward
 from quell.body.parameters import Parameters, Scalar
+from quell.body.relax import Link
 
 VESSELS = ("ascending_aorta", "left_carotid", "right_carotid", "coronary")
+LINKS = (Link("supply", "recruited"), Link("delay", "recruited"))
 
 
-class Vessel(NamedTuple):
-    """The wall and its supply; folds of the stable patient's inflammation."""
+def rates(p: Parameters) -> dict[str, Scalar]:
+    """Rates of return of the wall and its supply, per day."""
+    return {
+        "calming": p.tissue_entry,
+        "supply": p.recruitment_decay,
+        "delay": p.recruitment_decay + p.recruitment_rise,
+        "resident": p.wall_turnover,
+        "recruited": p.wall_turnover,
+    }
 
-    calming: Scalar  # calming cells in the wall beyond the usual number, fold
-    supply: Scalar  # marrow and spleen activation, with ``delay`` taken off
-    delay: Scalar  # the part of it that has not yet arrived
-    resident: Scalar
-    recruited: Scalar
+
+def strengths(p: Parameters) -> tuple[Scalar, ...]:
+    """What feeds what, in the order of ``LINKS``, per day."""
+    return p.wall_turnover, -p.wall_turnover
 
 
 def supply_size(stemi: Scalar, nstemi: Scalar, p: Parameters) -> Scalar:
@@ -34,58 +49,35 @@ def supply_size(stemi: Scalar, nstemi: Scalar, p: Parameters) -> Scalar:
     )
 
 
-def after(days: Scalar, size: Scalar, p: Parameters) -> Vessel:
-    """The wall ``days`` after an infarction with supply ``size``: W' = kW (Q - W), Q = size (exp(-kQ s) - exp(-(kQ + kr) s))."""
-    late = p.recruitment_decay + p.recruitment_rise
-    recruited = (
-        size
-        * p.wall_turnover
-        * (between(p.recruitment_decay, p.wall_turnover, days) - between(late, p.wall_turnover, days))
-    )
-    return Vessel(
-        calming=jnp.zeros(()),
-        supply=size * jnp.exp(-p.recruitment_decay * days),
-        delay=size * jnp.exp(-late * days),
-        resident=jnp.ones(()),
-        recruited=recruited,
-    )
-
-
-def calm(calming: Scalar, p: Parameters) -> Scalar:
-    """By how much the wall's inflammation is divided: 1 + eps (calming cells beyond the usual number)."""
-    return 1 + p.calming * calming
+def calm(calming: Scalar, statin: Scalar, p: Parameters) -> Scalar:
+    """By how much the wall's inflammation is divided: by calming cells, and by a statin made stronger (E108)."""
+    return (1 + p.calming * calming) * (1 + p.statin_calming * statin)
 
 
 def calm_blood(calming: Scalar, p: Parameters) -> Scalar:
-    """By how much the inflammatory drive in blood is divided."""
+    """By how much the inflammatory drive in blood is divided: 1 + cb eps calming."""
     return 1 + p.calm_blood * p.calming * calming
 
 
-def enter(calming: Scalar, offered: Scalar, days: Scalar, p: Parameters) -> Scalar:
-    """Calming cells enter the wall from blood: X' = kx (offered - X)."""
-    return toward(calming, offered, jnp.exp(-p.tissue_entry * days))
+def drive(supplied: Scalar, calmed: Scalar, p: Parameters) -> dict[str, Scalar]:
+    """What calming takes from the wall, per day: kW (1 / calm - 1) of the resident and of the supply."""
+    spared = p.wall_turnover * (1 / calmed - 1)
+    return {"resident": spared, "recruited": spared * supplied}
 
 
-def advance(x: Vessel, calmed: Scalar, days: Scalar, p: Parameters) -> Vessel:
-    """The wall ``days`` later: W' = kW ((1 + Q) / calm - W), exact while the calming stays; ``calming`` is not moved."""
-    late = p.recruitment_decay + p.recruitment_rise
-    left = jnp.exp(-p.wall_turnover * days)
-    arrived = p.wall_turnover * (
-        x.supply * between(p.recruitment_decay, p.wall_turnover, days) - x.delay * between(late, p.wall_turnover, days)
-    )
-    return x._replace(
-        supply=x.supply * jnp.exp(-p.recruitment_decay * days),
-        delay=x.delay * jnp.exp(-late * days),
-        resident=toward(x.resident, 1 / calmed, left),
-        recruited=x.recruited * left + arrived / calmed,
-    )
+def uptake(resident: Scalar, recruited: Scalar, stable: Scalar) -> Scalar:
+    """TBR of a vessel: 1 + B (resident + recruited), B the stable uptake above blood; ``resident`` counts from 1."""
+    return 1 + stable * (1 + resident + recruited)
 
 
-def infarct(x: Vessel, size: Scalar) -> Vessel:
-    """A new infarction adds to the supply."""
-    return x._replace(supply=x.supply + size, delay=x.delay + size)
+def slices(tbr: Scalar, focality: Scalar, place: Scalar, number: int) -> Scalar:
+    """TBRmax of each of a vessel's slices, shape (number,): a hot segment on an even wall, of the same mean.
 
+    TBR_j = 1 + (TBR - 1) (1 + focality cos(2 pi (j/number - place))): the hottest slice lies at ``place`` (share of
+    the length). That uptake is focal is common knowledge; its size is assumed.
 
-def uptake(x: Vessel, stable: Scalar) -> Scalar:
-    """TBR of a vessel: 1 + B (resident + recruited), B the stable uptake above blood."""
-    return 1 + stable * (x.resident + x.recruited)
+    >>> [round(float(x), 2) for x in slices(2.0, 0.2, 0.0, 4)]
+    [2.2, 2.0, 1.8, 2.0]
+    """
+    along = jnp.arange(number) / number
+    return 1 + (tbr - 1) * (1 + focality * jnp.cos(2 * jnp.pi * (along - place)))

@@ -68,7 +68,7 @@ def _screening(protocol: Protocol) -> Any:
         earliest = jnp.maximum(days.start, 1 - jnp.floor(patient.days_since_infarction))
         chance = jax.random.uniform(keys.at(key, "screening day"))
         day = jnp.minimum(jnp.floor(earliest + chance * (days.stop - earliest)), days.stop - 1)
-        seen = course.observe(course.start(patient, p, day), patient, p)
+        seen = course.observe(course.start(patient, p, day), course.person(patient, p))
         hscrp = assay.simulate(assay.by_name()["hsCRP"], seen.crp, key=keys.at(key, "reading", "hsCRP", "screening"))
         return Candidate(
             address=keys.data(key),

@@ -1,0 +1,168 @@
+"""Relaxations in chains, in closed form: what every organ does when nothing drives it.
+
+Each quantity y_i, counted from its resting value, returns to rest at its own rate and may feed others:
+
+    y_i' = -rate_i y_i + sum_j strength_ij y_j
+
+The feeding has no circle and no path longer than two, so the solution over any time is a sum of exponentials: one for
+each quantity, a divided difference of two for each link and of three for each path (Bateman 1910).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from quell.body.parameters import Scalar
+
+
+class Link(NamedTuple):
+    """One quantity feeds another: their names."""
+
+    source: str
+    target: str
+
+
+class Relaxation(NamedTuple):
+    """Rates of return per day (a tree like the quantities), and the strength of each link per day."""
+
+    rates: Any
+    strengths: tuple[Scalar, ...]
+
+
+class Factors(NamedTuple):
+    """What is left of each quantity after a time, and what reaches the target of each link and of each path."""
+
+    left: Any
+    links: tuple[Scalar, ...]
+    paths: tuple[Scalar, ...]
+
+
+NEAR = 1e-5  # per day: costs a relative error below 1e-5 per day of step, saves ten digits of cancellation
+
+
+def apart(rate: Scalar, other: Scalar) -> Scalar:
+    """The rate, moved off another that it nearly equals, so that their difference can be divided by."""
+    gap = rate - other
+    return jnp.where(jnp.abs(gap) < NEAR, other + jnp.where(gap < 0, -NEAR, NEAR), rate)
+
+
+def between(rate: Scalar, other: Scalar, days: Scalar) -> Scalar:
+    """(exp(-rate days) - exp(-other days)) / (other - rate): one exponential seen through another.
+
+    >>> round(float(between(1.0, 2.0, 1.0)), 6)
+    0.232544
+    """
+    gap = apart(other - rate, 0.0)
+    return (jnp.exp(-rate * days) - jnp.exp(-(rate + gap) * days)) / gap
+
+
+def paths_of(links: tuple[Link, ...]) -> list[tuple[int, int]]:
+    """The pairs of links that follow one another."""
+    pairs = itertools.product(range(len(links)), repeat=2)
+    return [(first, second) for first, second in pairs if links[first].target == links[second].source]
+
+
+def factors(relaxation: Relaxation, links: tuple[Link, ...], days: Scalar, stays: tuple[str, ...] = ()) -> Factors:
+    """The closed form over a time: exp(-rate days), and its divided differences along links and paths.
+
+    What ``stays`` has no rate of return: it only gathers.
+    """
+    rates = relaxation.rates._asdict()
+    left = {name: jnp.ones(()) if name in stays else jnp.exp(-rate * days) for name, rate in rates.items()}
+    along = tuple(
+        strength * _seen(rates, left, *link) for strength, link in zip(relaxation.strengths, links, strict=True)
+    )
+    far = tuple(_far(relaxation, rates, left, links, path) for path in paths_of(links))
+    return Factors(type(relaxation.rates)(**left), along, far)
+
+
+def renew(by: Factors, relaxation: Relaxation, links: tuple[Link, ...], name: str, rate: Scalar, days: Scalar) -> Factors:
+    """The factors when one quantity, which feeds none, returns at another rate."""
+    rates = relaxation.rates._asdict() | {name: rate}
+    left = by.left._asdict() | {name: jnp.exp(-rate * days)}
+    along = [
+        strength * _seen(rates, left, *link) if link.target == name else old
+        for old, strength, link in zip(by.links, relaxation.strengths, links, strict=True)
+    ]
+    far = [
+        _far(relaxation, rates, left, links, path) if links[path[1]].target == name else old
+        for old, path in zip(by.paths, paths_of(links), strict=True)
+    ]
+    return Factors(by.left._replace(**{name: left[name]}), tuple(along), tuple(far))
+
+
+def _seen(rates: dict[str, Scalar], left: dict[str, Scalar], source: str, target: str) -> Scalar:
+    """The divided difference along a link."""
+    return (left[source] - left[target]) / apart(rates[target] - rates[source], 0.0)
+
+
+def _far(relaxation: Relaxation, rates: dict, left: dict, links: tuple[Link, ...], path: tuple[int, int]) -> Scalar:
+    """The divided difference along two links, times their strengths."""
+    (a, b), (_, c) = links[path[0]], links[path[1]]
+    gap = apart(rates[c] - rates[a], 0.0)
+    strength = relaxation.strengths[path[0]] * relaxation.strengths[path[1]]
+    return strength * (_seen(rates, left, a, b) - _seen(rates, left, b, c)) / gap
+
+
+def relax(state: Any, by: Factors, links: tuple[Link, ...]) -> Any:
+    """The quantities after the time that ``by`` was worked out for, when nothing drives them."""
+    before = state._asdict()
+    after = {name: left * before[name] for name, left in by.left._asdict().items()}
+    for share, (source, target) in zip(by.links, links, strict=True):
+        after[target] = after[target] + share * before[source]
+    for share, (first, second) in zip(by.paths, paths_of(links), strict=True):
+        target = links[second].target
+        after[target] = after[target] + share * before[links[first].source]
+    return type(state)(**after)
+
+
+def slopes(state: Any, relaxation: Relaxation, links: tuple[Link, ...]) -> Any:
+    """The right-hand side of the relaxation, per day."""
+    here = state._asdict()
+    change = {name: -rate * here[name] for name, rate in relaxation.rates._asdict().items()}
+    for strength, (source, target) in zip(relaxation.strengths, links, strict=True):
+        change[target] = change[target] + strength * here[source]
+    return type(state)(**change)
+
+
+def add(state: Any, drive: Any) -> Any:
+    """The sum of a relaxation's slopes and a drive in which some quantities may be driven by nothing."""
+    return jax.tree.map(lambda a, b: a if b is NOTHING else a + b, state, drive)
+
+
+def step(state: Any, drive: Any, by: Factors, links: tuple[Link, ...], days: Scalar) -> tuple[Any, Any, Any]:
+    """One step of the fourth-order Runge-Kutta rule on top of the closed form (Lawson 1967): exact when nothing drives.
+
+    ``drive(state, stage)`` gives what is added to the relaxation at stage 0 (the start), 1 and 2 (the middle) and 3 (the
+    end). What feeds nothing may be left out of stage 1: its stage 2 counts twice (Simpson). ``by`` belongs to half the step. Returns the state, and the drive at the start and at the end
+    of the step: where they meet those of the next step, their gap tells the error.
+    """
+
+    def half(y: Any) -> Any:
+        return relax(y, by, links)
+
+    def plus(y: Any, weight: Scalar, k: Any) -> Any:
+        return jax.tree.map(lambda a, b: a if b is NOTHING else a + weight * b, y, k)
+
+    def fill(k: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.zeros(()) if a is NOTHING else a, k)
+
+    first = drive(state, 0)
+    begun, carried = half(state), half(fill(first))
+    second = drive(plus(begun, days / 2, carried), 1)
+    third = drive(plus(begun, days / 2, second), 2)
+    last = drive(half(plus(begun, days, third)), 3)
+    middle = jax.tree.map(lambda a, b: b if b is NOTHING else 2 * b if a is NOTHING else a + b, second, third)
+    gathered = plus(plus(begun, days / 6, carried), days / 3, middle)
+    return plus(half(gathered), days / 6, last), first, last
+
+
+class Nothing:
+    """In place of a drive: this quantity is not driven."""
+
+
+NOTHING = Nothing()
