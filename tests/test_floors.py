@@ -9,7 +9,7 @@ SOURCE = pathlib.Path(__file__).parent.parent / "src" / "quell"
 
 # Rooms by floor. Rooms in one set have no doors between them; within a list, later ones may import earlier ones.
 FLOORS: list[list[set[str]]] = [
-    [{"sentences", "units"}, {"delivery"}, {"keys", "evidence", "bounded", "store"}, {"blocks"}],
+    [{"sentences", "units"}, {"delivery"}, {"keys", "evidence", "bounded", "store"}, {"blocks"}, {"machine"}],
     [{"promises"}, {"protocol"}, {"cells"}, {"parquet"}, {"tables"}, {"study"}, {"outcomes"}],
     [{"body", "measure", "analysis", "exchange"}],
     [{"allocation"}, {"trial", "calibrate"}],
@@ -20,7 +20,7 @@ FLOORS: list[list[set[str]]] = [
 # What a room may see of the floors below: less than everything, by design.
 SEES = {
     "analysis": {"protocol", "promises", "study", "outcomes", "tables", "units", "keys", "sentences"},
-    "body": {"units", "keys", "blocks", "sentences"},
+    "body": {"units", "keys", "blocks", "machine", "sentences"},
 }
 SHUNNED = {"utils", "util", "core", "common", "helpers", "types", "config", "exceptions", "misc"}
 # Only trial sees both promise and body; only design (and what stands above it) sees both trial and analysis.

@@ -59,6 +59,7 @@ class Moment(NamedTuple):
     rates: risk.Causes  # hazards now
     events: Events
     passed: tuple[Scalar, Scalar, Scalar]  # of the last step: an infarction (1 or 0), how long ago, at what hazard
+    loss: tuple[Scalar, Scalar]  # of interleukin-2 at the start of the last small step, and that step's length
     ends: tuple[Scalar, ...]  # drive at the end of the last small step, of what is watched
     doubt: Scalar
 
@@ -72,6 +73,7 @@ class Pace(NamedTuple):
 
 
 WATCHED = ("dividing", "desensitised", "away", "spent")  # dimensionless, of the order of one, and the fastest
+FORESEEN = 0.75  # how far the foreseen loss may leave that of the start of the step, as a share of it
 EMBEDDED = 0.1  # error of the embedded third-order rule: a tenth of the gap between one step's end and the next's start
 
 
@@ -82,7 +84,9 @@ def begin(inputs: tuple[Patient, Parameters]) -> tuple[Moment, Person]:
     state, zero = persons.begun(patient, who, 1.0), jnp.zeros(())
     rates = persons.hazards(state.tissue, who)
     nothing = (zero, zero, zero)
-    return Moment(state.blood, state.tissue, (zero, zero), rates, risk.none(), nothing, (zero,) * len(WATCHED), zero), who
+    loss = (who.kinetics.usual, jnp.ones(()))
+    ends = (zero,) * len(WATCHED)
+    return Moment(state.blood, state.tissue, (zero, zero), rates, risk.none(), nothing, loss, ends, zero), who
 
 
 def pace(who: Person, days: Scalar) -> Pace:
@@ -101,17 +105,24 @@ def inject(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Mo
 
 
 def small(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Moment:
-    """A small step of drug and cells; the relaxation of interleukin-2 goes by its loss at the start of the step."""
-    rate = immunity.loss(now.blood, who.response, who.kinetics)
+    """A small step of drug and cells; interleukin-2 relaxes by the loss foreseen for the middle of the step."""
+    begun = immunity.loss(now.blood, who.response, who.kinetics)
+    earlier, days = now.loss
+    foreseen = begun + (begun - earlier) / days * by.days / 2
+    rate = jnp.clip(foreseen, FORESEEN * begun, begun / FORESEEN)
     half = relax.renew(by.blood, who.blood, immunity.LINKS, "il2", rate, by.days / 2)
 
     def push(x: Blood, share: int) -> Blood:
         return immunity.drive(x, rate, who.response, who.kinetics)
 
-    blood, first, last = relax.step(now.blood, push, half, immunity.LINKS, by.days)
+    blood, drives = relax.step(now.blood, push, half, immunity.LINKS, by.days)
+    undriven = relax.relax(relax.relax(now.blood, half, immunity.LINKS), half, immunity.LINKS).il2
+    felt = relax.weighed(tuple(x.il2 for x in drives), rate * by.days, half.left.il2**2)
+    blood = blood._replace(il2=undriven + by.days * felt)
+    first, _, last = drives
     gaps = (jnp.abs(getattr(first, name) - end) for name, end in zip(WATCHED, now.ends, strict=True))
     doubt = now.doubt + EMBEDDED * by.days * sum(gaps)
-    return now._replace(blood=blood, ends=tuple(getattr(last, name) for name in WATCHED), doubt=doubt)
+    return now._replace(blood=blood, loss=(begun, by.days), ends=tuple(getattr(last, name) for name in WATCHED), doubt=doubt)
 
 
 def middle(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Moment:
@@ -135,7 +146,7 @@ def large(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Mom
     def press(x: Tissue, stage: int) -> Tissue:
         return persons.drive(x, offers[stage], who, known[stage])
 
-    tissue, _, end = relax.step(now.tissue, press, by.tissue, persons.LINKS, by.days)
+    tissue, (_, _, end) = relax.step(now.tissue, press, by.tissue, persons.LINKS, by.days)
     before, after, rates = (
         risk.Causes(*(getattr(x, name) for name in persons.GATHERED)) for x in (now.tissue, tissue, end)
     )
@@ -204,7 +215,6 @@ MACHINE = Machine(
     pieces=PIECES,
     emit=emit,
     finish=finish,
-    share=("small", "large"),
     when={"strike": hit},
 )
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 
 from quell.body import drug
 from quell.body.parameters import Parameters, Scalar
-from quell.body.relax import NOTHING, Link
+from quell.body.relax import NOTHING, Link, quotients
 
 
 class Blood(NamedTuple):
@@ -182,33 +182,38 @@ def drive(x: Blood, rate: Scalar, r: Response, k: drug.Kinetics) -> Blood:
     ``rate`` is the loss of interleukin-2 that its relaxation counts with.
     """
     unbound = drug.free(x.soluble, k)
-    cd122 = 1 - x.desensitised
     bound = k.picomolar * unbound * x.il2
-    u = signal(bound, cd122, r)
-    treg = treg_fold(x)
-    births = r.births * u.treg * treg / (r.niche + jnp.maximum(treg - 1, 0))
-    able = 1 - x.spent
+    able, cd122, treg = 1 - x.spent, 1 - x.desensitised, treg_fold(x)
+    strong, free = r.amplification * bound * cd122, bound + r.affinity.treg
+    room = r.niche + jnp.maximum(treg - 1, 0)
+    engaged, u_treg, crowded = quotients((bound, free), (strong, free + strong), (treg, room))
+    crowd = r.crowd * bound
 
-    def growing(cells: Scalar, strength: Scalar, keff: Scalar) -> Scalar:
-        """kc G gc u_c c / (1 + (c-1)/K), the signal and the room in one quotient."""
-        return strength * bound * (1 + cells) / ((keff + r.crowd * bound) * (r.niche + cells))
+    def growth(name: str) -> tuple[Scalar, Scalar]:
+        """kc G gc u_c c / (1 + (c-1)/K), as a quotient."""
+        cells = getattr(x, name)
+        above = getattr(r, name) * bound * (1 + cells)
+        return above, (getattr(r.affinity, name) + crowd) * (r.niche + cells)
 
+    teff, nk = quotients(growth("teff"), growth("nk"))
+    u_ilc2 = (r.amplification * bound, r.affinity.ilc2 + crowd)
+    bright, ilc2, u_ilc2 = quotients(growth("bright"), growth("ilc2"), u_ilc2)
     return Blood(
         depot=NOTHING,
         transit=NOTHING,
-        il2=(rate - drug.loss(treg, cd122, 1 - u.engaged, unbound, k)) * x.il2,
-        soluble=r.soluble * (treg * (1 + r.shed * u.treg) - 1),
-        dividing=births * able,
+        il2=(rate - drug.loss(treg, cd122, 1 - engaged, unbound, k)) * x.il2,
+        soluble=r.soluble * (treg * (1 + r.shed * u_treg) - 1),
+        dividing=r.births * u_treg * crowded * able,
         expanded=NOTHING,
         deficit=NOTHING,
-        spent=r.spend * u.treg * able,
-        desensitised=r.loss * u.engaged * cd122,
-        away=r.leave * u.treg * (1 - x.away),
-        teff=growing(x.teff, r.teff, r.affinity.teff),
-        nk=growing(x.nk, r.nk, r.affinity.nk),
-        bright=growing(x.bright, r.bright, r.affinity.bright),
-        ilc2=growing(x.ilc2, r.ilc2, r.affinity.ilc2),
-        marrow=r.marrow * (1 + x.ilc2) * u.ilc2,
+        spent=r.spend * u_treg * able,
+        desensitised=r.loss * engaged * cd122,
+        away=r.leave * u_treg * (1 - x.away),
+        teff=teff,
+        nk=nk,
+        bright=bright,
+        ilc2=ilc2,
+        marrow=r.marrow * (1 + x.ilc2) * u_ilc2,
         eosinophils=NOTHING,
     )
 

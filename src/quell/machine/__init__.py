@@ -48,8 +48,7 @@ class Machine:
     ``piece(state, constants, factors, argument, given) -> state``; ``emit(state, constants)`` is what can be seen;
     ``finish(state, constants)`` what is told at the end. A piece named in ``when`` is passed over where
     ``when[name](state, constants)`` is zero for everybody at hand; where it is zero for one, the piece must change nothing
-    for that one. In pieces named in ``share`` no denominator may be zero or
-    beyond 1e+-60 (see ``lowering``).
+    for that one.
 
     >>> def begin(x): return {"level": x}, {}
     >>> def halve(state, constants, factors, argument, given): return {"level": state["level"] * factors["left"] + given}
@@ -66,7 +65,6 @@ class Machine:
     pieces: dict[str, Callable[..., Any]]
     emit: Callable[..., Any]
     finish: Callable[..., Any]
-    share: tuple[str, ...] = ()
     when: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
     def run(

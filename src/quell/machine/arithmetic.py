@@ -65,20 +65,6 @@ class Writer:
     def call(self, intrinsic: str, a: str) -> str:
         return self.let(f"call {self.vector} @llvm.{intrinsic}.v{self.width}f64({self.vector} {a})")
 
-    def divisions(self, pairs: list[tuple[str, ...]]) -> list[str]:
-        """Quotients of two to four pairs, from one division of the product of the denominators."""
-        v = self.vector
-        below = [b for _, b in pairs]
-        left, right = below[: (len(below) + 1) // 2], below[(len(below) + 1) // 2 :]
-        products = [self.multiply(*half) if len(half) == 2 else half[0] for half in (left, right)]
-        one = self.let(f"fdiv {v} {self.number(1.0)}, {self.multiply(*products)}")
-        inverse = [self.multiply(one, products[1]), self.multiply(one, products[0])]
-        found = []
-        for half, whole in zip((left, right), inverse, strict=True):
-            others = [half[1], half[0]] if len(half) == 2 else [None]
-            found += [whole if other is None else self.multiply(whole, other) for other in others]
-        return [self.multiply(a, b) for (a, _), b in zip(pairs, found, strict=True)]
-
     def operation(self, name: str, x: list[str]) -> str:
         """One operation of a jaxpr on vectors (or masks)."""
         v = self.vector

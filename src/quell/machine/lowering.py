@@ -1,8 +1,7 @@
 """A traced function of scalars becomes straight-line code on vectors: one lane per person.
 
 The jaxpr is flattened (calls inlined), equal operations are merged, what nobody uses is dropped; a product that only a
-sum needs becomes one fused operation, the same on every processor. Where ``share`` is asked for, divisions that do not
-wait for one another are made from one division of a product: no denominator may then be zero or beyond 1e+-60.
+sum needs becomes one fused operation, the same on every processor.
 """
 
 from __future__ import annotations
@@ -64,6 +63,8 @@ def _simplified(name: str, operands: tuple[Operand, ...]) -> Operand | None:
             return float(by(*(np.float64(x) for x in operands)))
     if name == "mul" and 1.0 in [x for x in operands if _number(x)]:
         return operands[0] if _number(operands[1]) and operands[1] == 1.0 else operands[1]
+    if name == "mul" and 0.0 in [x for x in operands if _number(x)]:
+        return 0.0
     if name in ("add", "sub") and _number(operands[1]) and operands[1] == 0.0:
         return operands[0]
     if name == "div" and _number(operands[1]) and operands[1] == 1.0:
@@ -159,13 +160,12 @@ KNOWN = {
 }  # fmt: skip
 
 
-def emit(line: Line, results: list[Operand], write: Writer, inputs: Callable[[int], str], share: bool) -> list[str]:
+def emit(line: Line, results: list[Operand], write: Writer, inputs: Callable[[int], str]) -> list[str]:
     """Write a line's operations as vector code; returns the names of its results, as vectors.
 
     ``inputs(i)`` writes the load of the i-th input and gives its name.
     """
     uses = _uses(line, results)
-    order = _order(line, uses, share)
     names: dict[int, str] = {}
     waiting: dict[int, tuple[str, str]] = {}  # products that only a sum needs
 
@@ -178,13 +178,8 @@ def emit(line: Line, results: list[Operand], write: Writer, inputs: Callable[[in
             names[x] = write.multiply(*waiting.pop(x))
         return names[x]
 
-    sums = _only_in_sums(line, uses, order)
-    for group in order:
-        if len(group) > 1:
-            pairs = [tuple(name(x) for x in line.operations[place].operands) for place in group]
-            names.update(zip(group, write.divisions(pairs), strict=True))
-            continue
-        (place,) = group
+    sums = _only_in_sums(line, uses)
+    for place in sorted(uses):
         operation = line.operations[place]
         if operation.name == "input":
             names[place] = inputs(operation.parameter)
@@ -227,36 +222,8 @@ def _uses(line: Line, results: list[Operand]) -> dict[int, int]:
     return uses
 
 
-def _only_in_sums(line: Line, uses: dict[int, int], order: list[list[int]]) -> set[int]:
+def _only_in_sums(line: Line, uses: dict[int, int]) -> set[int]:
     """Products used once, and that by a sum."""
     once = {place for place, count in uses.items() if count == 1 and line.operations[place].name == "mul"}
-    needed = {
-        operand
-        for group in order
-        for place in group
-        if line.operations[place].name in ("add", "sub")
-        for operand in _places(line.operations[place])
-    }
-    return once & needed
-
-
-GROUP = 4  # divisions made from one
-
-
-def _order(line: Line, uses: dict[int, int], share: bool) -> list[list[int]]:
-    """The operations in the order of writing; divisions that are made together stand together."""
-    alive = [place for place in range(len(line.operations)) if place in uses]
-    if not share:
-        return [[place] for place in alive]
-    depth: dict[int, int] = {}
-    for place in alive:
-        operation = line.operations[place]
-        below = max((depth[x] for x in _places(operation)), default=0)
-        depth[place] = below + (operation.name == "div")
-    order: list[list[int]] = []
-    for level in range(max(depth.values(), default=0) + 1):
-        here = [place for place in alive if depth[place] == level]
-        divisions = [place for place in here if line.operations[place].name == "div"]
-        groups = [divisions[i : i + GROUP] for i in range(0, len(divisions), GROUP)]
-        order += groups + [[place] for place in here if line.operations[place].name != "div"]
-    return order
+    sums = (line.operations[place] for place in uses if line.operations[place].name in ("add", "sub"))
+    return once & {operand for operation in sums for operand in _places(operation)}

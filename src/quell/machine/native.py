@@ -20,7 +20,7 @@ from quell.machine import lowering
 from quell.machine.arithmetic import Writer
 
 WIDTH = 8  # people in one vector: a whole AVX-512 register, two of AVX, four of NEON
-ALIGN = 64  # bytes
+ALIGN = WIDTH * 8  # bytes
 
 _lock = threading.Lock()
 _made: dict[Any, Kernel] = {}
@@ -162,7 +162,7 @@ class Parts:
 
     def begin(self) -> str:
         write = Writer(WIDTH)
-        results = _written(self.begun[0], write, lambda i: _load_from(write, "%table", f"mul i64 %people, {i}"), False)
+        results = _written(self.begun[0], write, lambda i: _load_from(write, "%table", f"mul i64 %people, {i}"))
         _store_all(write, results, 0)
         return _function("begin", "ptr %s, ptr %table, i64 %people", write)
 
@@ -173,7 +173,7 @@ class Parts:
         def load(i: int) -> str:
             return days if i == self.constants else _load_at(write, "%s", self.states + i)
 
-        results = _written(self.paced[0], write, load, False)
+        results = _written(self.paced[0], write, load)
         for i, value in enumerate(results):
             _store_at(write, "%f", i, value)
         return _function("pace", "ptr %s, ptr %f, double %days", write)
@@ -184,7 +184,7 @@ class Parts:
         closed, shape = jax.make_jaxpr(lambda s, c: _floats(function(s, c)), return_shape=True)(self.state, self.constant)
         form = "seen" if name == "emit" else "outcome"
         self.forms[form], self.told_sizes[name] = form_of(shape), len(jax.tree.leaves(shape))
-        results = _written(closed, write, lambda i: _load_at(write, "%s", i), False)
+        results = _written(closed, write, lambda i: _load_at(write, "%s", i))
         for i, value in enumerate(results):
             place = write.let(f"mul i64 %stride, {i}")
             pointer = write.let(f"getelementptr double, ptr %to, i64 {place}")
@@ -207,7 +207,7 @@ class Parts:
                 return _splat(write, "%at")
             return write.let(f"load {write.vector}, ptr %amount, align 8")
 
-        results = _written(closed, write, load, name in self.machine.share)
+        results = _written(closed, write, load)
         for i, value in enumerate(results):
             if value != f"%input{i}":
                 _store_at(write, "%s", i, value)
@@ -220,7 +220,7 @@ class Parts:
             return f"{head}\n  ret i1 true\n}}"
         write = Writer(WIDTH)
         closed = jax.make_jaxpr(lambda s, c: _floats(self.machine.when[name](s, c)))(self.state, self.constant)
-        (value,) = _written(closed, write, lambda i: _load_at(write, "%s", i), False)
+        (value,) = _written(closed, write, lambda i: _load_at(write, "%s", i))
         if value.startswith("%input"):
             value = _load_at(write, "%s", int(value.removeprefix("%input")))
         needed = write.compare("une", value, write.number(0.0))
@@ -232,14 +232,14 @@ def _floats(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype=float), tree)
 
 
-def _written(closed: Any, write: Writer, load: Any, share: bool) -> list[str]:
+def _written(closed: Any, write: Writer, load: Any) -> list[str]:
     """A jaxpr as vector code; inputs are loaded where they are first needed."""
     line = lowering.Line()
     places = [line.add("input", parameter=i) for i in range(len(closed.jaxpr.invars))]
     results = lowering.flatten(closed, line, places)
     unchanged = {place: i for i, place in enumerate(places)}
     needed = [x for i, x in enumerate(results) if unchanged.get(x if isinstance(x, int) else -1) != i]
-    names = iter(lowering.emit(line, needed, write, load, share))
+    names = iter(lowering.emit(line, needed, write, load))
     return [
         f"%input{i}" if unchanged.get(x if isinstance(x, int) else -1) == i else next(names)
         for i, x in enumerate(results)
