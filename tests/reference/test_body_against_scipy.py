@@ -49,7 +49,7 @@ def equations(p, begun):
         for c in cells:
             balance = p.cd122_recovery / (p.cd122_recovery + p.cd122_loss * occupied[c])
             signals[c] = p.amplification * balance * occupied[c] / (1 + p.amplification * balance * occupied[c])
-        births = p.growth * u * x["reserve"] * treg / (1 + max(treg - 1, 0) / p.niche)
+        births = p.growth * u * x["reserve"] * treg / (1 + x["expanded"] / p.niche)
         grown = {
             c: getattr(p, f"{c}_turnover") * (1 - x[c] + p.growth * getattr(p, f"{c}_response") * signals[c] * x[c]
                                               / (1 + (x[c] - 1) / p.niche)) for c in cells

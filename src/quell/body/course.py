@@ -24,12 +24,12 @@ from quell.body.parameters import Parameters, Scalar
 from quell.body.person import UNITS, Observed, Person, State, Tissue, observe, person, start
 from quell.body.population import Patient
 from quell.body.risk import Events
-from quell.body.steps import Mesh, mesh, refine, tape
+from quell.body.steps import Mesh, dense, mesh, refine, tape
 from quell.machine import Machine
 
 __all__ = [
     "UNITS", "VALID", "Events", "Life", "Mesh", "Observed", "State", "live", "many", "mesh", "observe", "person", "refine",
-    "start",
+    "start", "trajectory",
 ]  # fmt: skip
 
 VALID = {
@@ -122,7 +122,9 @@ def small(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Mom
     first, _, last = drives
     gaps = (jnp.abs(getattr(first, name) - end) for name, end in zip(WATCHED, now.ends, strict=True))
     doubt = now.doubt + EMBEDDED * by.days * sum(gaps)
-    return now._replace(blood=blood, loss=(begun, by.days), ends=tuple(getattr(last, name) for name in WATCHED), doubt=doubt)
+    return now._replace(
+        blood=blood, loss=(begun, by.days), ends=tuple(getattr(last, name) for name in WATCHED), doubt=doubt
+    )
 
 
 def middle(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Moment:
@@ -279,16 +281,34 @@ def many(
     if mesh.early:
         batched = jax.tree.map(lambda x: np.broadcast_to(np.asarray(x, float), (total,)), parameters)
         first = blocks.over(_early(mesh.early), patients, batched)
-        seen = Observed(*(np.column_stack([*(getattr(one, name) for one in first), getattr(seen, name)]) for name in Observed._fields))
+        seen = Observed(
+            *(
+                np.column_stack([*(getattr(one, name) for one in first), getattr(seen, name)])
+                for name in Observed._fields
+            )
+        )
     events = outcome.events._replace(infarction=np.stack(outcome.events.infarction, axis=1))
     return Life(seen, events, _verdict(seen, amounts, outcome.sound), outcome.doubt)
 
 
+def trajectory(
+    patients: Patient, amounts: Any, parameters: Parameters, dose_days: tuple[int, ...], until_day: int, per_day: int
+) -> Observed:
+    """What could be seen so many times a day: arrays of shape (N, until_day * per_day), from the reading of study day 1.
+
+    The drug within a day, for figures and for comparison with its published kinetics; ``many`` reads whole days.
+    """
+    tape_ = dense(tuple(dose_days), until_day, per_day)
+    seen, _ = MACHINE.run(_inputs(patients, parameters), np.asarray(amounts, dtype=float), tape_)
+    return seen
+
+
 def _verdict(seen: Observed, amounts: np.ndarray, sound: np.ndarray) -> np.ndarray:
     """0, or the code of what went wrong (see ``VALID``), of each patient."""
-    finite = np.isfinite(sound)
-    positive = (amounts >= 0).all(axis=1)
+    finite, positive = np.isfinite(sound), np.ones(len(sound), dtype=bool)
     for column in seen:
         low, total = column.min(axis=1), column.sum(axis=1)
         finite, positive = finite & np.isfinite(total), positive & (low >= 0)
+    positive &= (amounts >= 0).all(axis=1)
+    finite |= (amounts < 0).any(axis=1)
     return np.where(finite, np.where(positive, 0, 2), 1)

@@ -95,5 +95,8 @@ def widening(parts: tuple[Scalar, Scalar, Scalar], days: Scalar, p: Parameters) 
     dilation = kv gv sum_i m_i (exp(-r_i t) - exp(-kv t)) / (kv - r_i), m_i the masses at the infarction.
     """
     rates = (jnp.zeros(()), 1 / p.healing_fast_time, 1 / p.healing_slow_time)
-    seen = [mass * jnp.exp(rate * days) * between(rate, p.dilation_rate, days) for mass, rate in zip(parts, rates, strict=True)]
+    seen = [
+        mass * jnp.exp(rate * days) * between(rate, p.dilation_rate, days)
+        for mass, rate in zip(parts, rates, strict=True)
+    ]
     return p.dilation_rate * p.dilation_gain * sum(seen)

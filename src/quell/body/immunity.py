@@ -5,7 +5,7 @@ Regulatory T cells carry most CD25, hence the highest affinity (E102, E103): a l
     o_c = L / (L + Keff_c)         Keff_c = Kd / (1 + CD25_c / kap)
     u_c = A b_c o_c / (1 + A b_c o_c)
 
-    dividing'     = kP (G u R T / (1 + (T-1)+/K) - dividing)
+    dividing'     = kP (G u R T / (1 + expanded/K) - dividing)
     expanded'     = kT (dividing - expanded)                T = 1 - deficit + expanded
     deficit'      = -deficit / tlow                         raised by an infarction
     R'            = kR (1 - R) - cR kT G u R                share still able to respond
@@ -185,7 +185,7 @@ def drive(x: Blood, rate: Scalar, r: Response, k: drug.Kinetics) -> Blood:
     bound = k.picomolar * unbound * x.il2
     able, cd122, treg = 1 - x.spent, 1 - x.desensitised, treg_fold(x)
     strong, free = r.amplification * bound * cd122, bound + r.affinity.treg
-    room = r.niche + jnp.maximum(treg - 1, 0)
+    room = r.niche + x.expanded
     engaged, u_treg, crowded = quotients((bound, free), (strong, free + strong), (treg, room))
     crowd = r.crowd * bound
 

@@ -122,7 +122,7 @@ def pass_time(events: Events, before: Causes, after: Causes, fate: Causes, begin
     }
     struck = jnp.isfinite(crossing.infarction) & (crossing.infarction <= death)
     day = _study_day(crossing.infarction, begin)
-    infarctions, earlier = [], True
+    infarctions, earlier = [], jnp.asarray(True)
     for old in events.infarction:
         infarctions.append(jnp.where(struck & earlier & jnp.isinf(old), day, old))
         earlier = earlier & jnp.isfinite(old)

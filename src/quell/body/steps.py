@@ -33,7 +33,7 @@ class Mesh:
 # Grading, chosen by measurement (docs/measured.md). Small steps: on the day of a dose they start at FIRST, double after
 # every REPEAT and end at LONGEST[0]; on the days after it they are LONGEST[age]. All in days.
 FIRST, REPEAT = 0.003, 2
-LONGEST = (0.028, 0.028, 0.0625, 0.125, 0.25, 0.25, 0.25, 0.25, 0.25)
+LONGEST = (0.042, 0.036, 0.0625, 0.125, 0.25, 0.25, 0.25, 0.25, 0.25)
 WASHOUT = len(LONGEST)  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
 BUSY, DAILY = 14, 2  # until this day there are so many steps of tissue a day, then one while the drug is there
 LATER = (0.03, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
@@ -186,3 +186,24 @@ def _merged(edges: list[float], marks: list[float]) -> list[float]:
     """All edges in order; where two nearly meet, the mark."""
     kept = [edge for edge in edges if min(abs(edge - mark) for mark in marks) > NEAR]
     return sorted(kept + marks)
+
+
+@functools.cache
+def dense(dose_days: tuple[int, ...], until_day: int, per_day: int) -> Tape:
+    """Instructions that read so many times a day, at even intervals from the reading of study day 1; drug within the day."""
+    write, lag = Writer(), load().absorption_lag
+    doses = [(day - 1 + lag, column) for column, day in enumerate(dose_days)]
+    for i in range(until_day * per_day):
+        begin, end = i / per_day, (i + 1) / per_day
+        write.do(EMIT)
+        now, half = begin, (begin + end) / 2
+        for stop in sorted({half, end, *(at for at, _ in doses if begin < at < end)}):
+            write.do(SMALL, stop - now)
+            now = stop
+            for column in [column for at, column in doses if at == stop]:
+                write.do(INJECT, column=column)
+            if stop == half:
+                write.do(MIDDLE)
+        write.do(LARGE, end - begin, begin)
+        write.do(STRIKE, end - begin)
+    return write.tape()

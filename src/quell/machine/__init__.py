@@ -84,8 +84,8 @@ class Machine:
         kernel = native.kernel(self, inputs)
         leaves = [np.asarray(leaf, dtype=np.float64) for leaf in jax.tree.leaves(inputs)]
         people = given.shape[0]
-        seen = [np.empty((people, tape.rows)) for _ in range(kernel.seen)]
-        outcome = [np.empty(people) for _ in range(kernel.outcome)]
+        seen: list[np.ndarray] = [np.empty((people, tape.rows)) for _ in range(kernel.seen)]
+        outcome: list[np.ndarray] = [np.empty(people) for _ in range(kernel.outcome)]
         chunks = list(_chunks(people, threads or workers()))
 
         def chunk(part: slice) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
-from quell.keys import jax
 from quell.machine.arithmetic import Writer
 
 Operand = int | float | bool  # the place of an operation, or a number
@@ -104,7 +104,7 @@ def _equation(equation: Any, line: Line, operands: list[Operand]) -> list[Operan
     name, given = equation.primitive.name, equation.params
     if name in INLINED:
         inner = given.get("jaxpr", given.get("call_jaxpr"))
-        closed = inner if hasattr(inner, "consts") else jax.extend.core.ClosedJaxpr(inner, ())
+        closed = inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ())
         return flatten(closed, line, operands)
     if any(getattr(out.aval, "size", 1) != 1 for out in equation.outvars):
         raise NotImplementedError(f"the machine works on scalars; '{name}' makes an array of them.")
@@ -129,13 +129,14 @@ def _equation(equation: Any, line: Line, operands: list[Operand]) -> list[Operan
 
 def _converted(equation: Any, line: Line, operand: Operand) -> Operand:
     source, target = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
-    if source == target or (source != bool and target != bool and not _whole(source, target)):
+    asks, gives = source.kind == "b", target.kind == "b"
+    if source == target or not (asks or gives or _whole(source, target)):
         return operand
     if isinstance(operand, bool):
         return float(operand)
-    if source == bool:
+    if asks:
         return line.add("select_n", operand, 0.0, 1.0)
-    return line.add("ne", operand, 0.0) if target == bool else line.add("trunc", operand)
+    return line.add("ne", operand, 0.0) if gives else line.add("trunc", operand)
 
 
 def _whole(source: Any, target: Any) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from quell import store
 from quell.blocks import form_of
 from quell.keys import jax
-from quell.machine import lowering
+from quell.machine import driver, lowering
 from quell.machine.arithmetic import Writer
 
 WIDTH = 8  # people in one vector: a whole AVX-512 register, two of AVX, four of NEON
@@ -136,7 +136,8 @@ def source(machine: Any, structure: Any, inputs: int) -> tuple[str, dict[str, An
         "outcome": parts.told_sizes["finish"],
         "forms": parts.forms,
     }
-    return "\n".join([*functions, _driver(len(names), sizes), _declarations()]), sizes
+    loops = driver.loops(len(names), WIDTH, parts.states + parts.constants, parts.factors)
+    return "\n".join([*functions, loops, _declarations()]), sizes
 
 
 class Parts:
@@ -181,7 +182,9 @@ class Parts:
     def told(self, name: str, function: Any, kind: str) -> str:
         """What is seen or told at the end, each result into its own row of an array."""
         write = Writer(WIDTH)
-        closed, shape = jax.make_jaxpr(lambda s, c: _floats(function(s, c)), return_shape=True)(self.state, self.constant)
+        closed, shape = jax.make_jaxpr(lambda s, c: _floats(function(s, c)), return_shape=True)(
+            self.state, self.constant
+        )
         form = "seen" if name == "emit" else "outcome"
         self.forms[form], self.told_sizes[name] = form_of(shape), len(jax.tree.leaves(shape))
         results = _written(closed, write, lambda i: _load_at(write, "%s", i))
@@ -207,10 +210,8 @@ class Parts:
                 return _splat(write, "%at")
             return write.let(f"load {write.vector}, ptr %amount, align 8")
 
-        results = _written(closed, write, load)
-        for i, value in enumerate(results):
-            if value != f"%input{i}":
-                _store_at(write, "%s", i, value)
+        for i, value in _changed(closed, write, load, keep=self.states):
+            _store_at(write, "%s", i, value)
         return _function(f"piece{number}", "ptr %s, ptr %f, double %at, ptr %amount", write)
 
     def when(self, number: int, name: str) -> str:
@@ -221,8 +222,6 @@ class Parts:
         write = Writer(WIDTH)
         closed = jax.make_jaxpr(lambda s, c: _floats(self.machine.when[name](s, c)))(self.state, self.constant)
         (value,) = _written(closed, write, lambda i: _load_at(write, "%s", i))
-        if value.startswith("%input"):
-            value = _load_at(write, "%s", int(value.removeprefix("%input")))
         needed = write.compare("une", value, write.number(0.0))
         anybody = write.let(f"call i1 @llvm.vector.reduce.or.v{WIDTH}i1({write.mask} {needed})")
         return "\n".join([head, *write.lines, f"  ret i1 {anybody}\n}}"])
@@ -233,17 +232,18 @@ def _floats(tree: Any) -> Any:
 
 
 def _written(closed: Any, write: Writer, load: Any) -> list[str]:
-    """A jaxpr as vector code; inputs are loaded where they are first needed."""
+    """A jaxpr as vector code, the names of its results; inputs are loaded where they are first needed."""
+    return [name for _, name in _changed(closed, write, load, keep=0)]
+
+
+def _changed(closed: Any, write: Writer, load: Any, keep: int) -> list[tuple[int, str]]:
+    """Place and name of each result, but for the first ``keep`` inputs that come out as they went in."""
     line = lowering.Line()
     places = [line.add("input", parameter=i) for i in range(len(closed.jaxpr.invars))]
     results = lowering.flatten(closed, line, places)
-    unchanged = {place: i for i, place in enumerate(places)}
-    needed = [x for i, x in enumerate(results) if unchanged.get(x if isinstance(x, int) else -1) != i]
-    names = iter(lowering.emit(line, needed, write, load))
-    return [
-        f"%input{i}" if unchanged.get(x if isinstance(x, int) else -1) == i else next(names)
-        for i, x in enumerate(results)
-    ]
+    needed = [(i, x) for i, x in enumerate(results) if i >= keep or x != places[i]]
+    names = lowering.emit(line, [x for _, x in needed], write, load)
+    return [(i, name) for (i, _), name in zip(needed, names, strict=True)]
 
 
 def _function(name: str, arguments: str, write: Writer) -> str:
@@ -275,7 +275,9 @@ def _load_from(write: Writer, base: str, place: str) -> str:
 
 def _splat(write: Writer, scalar: str) -> str:
     one = write.let(f"insertelement {write.vector} poison, double {scalar}, i32 0")
-    return write.let(f"shufflevector {write.vector} {one}, {write.vector} poison, <{write.width} x i32> zeroinitializer")
+    return write.let(
+        f"shufflevector {write.vector} {one}, {write.vector} poison, <{write.width} x i32> zeroinitializer"
+    )
 
 
 def _declarations() -> str:
@@ -286,89 +288,8 @@ def _declarations() -> str:
     ]
     return "\n".join(
         lines
-        + [f"declare {vector} @llvm.{name}.v{WIDTH}f64({vector})" for name in ("sqrt", "fabs", "floor", "ceil", "rint", "trunc")]
+        + [
+            f"declare {vector} @llvm.{name}.v{WIDTH}f64({vector})"
+            for name in ("sqrt", "fabs", "floor", "ceil", "rint", "trunc")
+        ]
     )
-
-
-def _driver(pieces: int, sizes: dict[str, Any]) -> str:
-    """The loops: over vectors of people, over step lengths, over the tape."""
-    vector = WIDTH * 8
-    fixed = (sizes["states"] + sizes["constants"]) * vector
-    cases = "\n".join(f"    i64 {i}, label %do{i}" for i in range(pieces))
-    bodies = "\n".join(
-        f"do{i}:\n  %need{i} = call i1 @when{i}(ptr %work)\n  br i1 %need{i}, label %go{i}, label %next\n"
-        f"go{i}:\n  call void @piece{i}(ptr %work, ptr %f, double %at, ptr %amount)\n  br label %next"
-        for i in range(pieces)
-    )
-    return f"""
-define void @run(ptr %table, ptr %given, ptr %lengths, ptr %piece, ptr %level, ptr %argument, ptr %column, ptr %work,
-                 ptr %seen, ptr %outcome, i64 %people, i64 %paces, i64 %count, i64 %rows) #0 {{
-entry:
-  %factors = getelementptr i8, ptr %work, i64 {fixed}
-  %sheet = mul i64 %people, %rows
-  br label %person
-person:
-  %first = phi i64 [0, %entry], [%following, %done]
-  %more = icmp slt i64 %first, %people
-  br i1 %more, label %start, label %exit
-start:
-  %mine = getelementptr double, ptr %table, i64 %first
-  call void @begin(ptr %work, ptr %mine, i64 %people)
-  br label %pacing
-pacing:
-  %p = phi i64 [0, %start], [%pp, %paced]
-  %unpaced = icmp slt i64 %p, %paces
-  br i1 %unpaced, label %paced, label %play
-paced:
-  %lengthp = getelementptr double, ptr %lengths, i64 %p
-  %length = load double, ptr %lengthp
-  %pof = mul i64 %p, {sizes["factors"] * vector}
-  %pf = getelementptr i8, ptr %factors, i64 %pof
-  call void @pace(ptr %work, ptr %pf, double %length)
-  %pp = add i64 %p, 1
-  br label %pacing
-play:
-  br label %loop
-loop:
-  %i = phi i64 [0, %play], [%ii, %next]
-  %row = phi i64 [0, %play], [%rownext, %next]
-  %going = icmp slt i64 %i, %count
-  br i1 %going, label %instruction, label %done
-instruction:
-  %wp = getelementptr i64, ptr %piece, i64 %i
-  %which = load i64, ptr %wp
-  %lp = getelementptr i64, ptr %level, i64 %i
-  %lev = load i64, ptr %lp
-  %lof = mul i64 %lev, {sizes["factors"] * vector}
-  %f = getelementptr i8, ptr %factors, i64 %lof
-  %ap = getelementptr double, ptr %argument, i64 %i
-  %at = load double, ptr %ap
-  %cp = getelementptr i64, ptr %column, i64 %i
-  %col = load i64, ptr %cp
-  %cof = mul i64 %col, %people
-  %cofme = add i64 %cof, %first
-  %amount = getelementptr double, ptr %given, i64 %cofme
-  switch i64 %which, label %look [
-{cases}
-  ]
-look:
-  %rof = mul i64 %row, %people
-  %rofme = add i64 %rof, %first
-  %to = getelementptr double, ptr %seen, i64 %rofme
-  call void @emit(ptr %work, ptr %to, i64 %sheet)
-  %rowmore = add i64 %row, 1
-  br label %next
-{bodies}
-next:
-  %rownext = phi i64 [%rowmore, %look], {", ".join(f"[%row, %do{i}], [%row, %go{i}]" for i in range(pieces))}
-  %ii = add i64 %i, 1
-  br label %loop
-done:
-  %out = getelementptr double, ptr %outcome, i64 %first
-  call void @finish(ptr %work, ptr %out, i64 %people)
-  %following = add i64 %first, {WIDTH}
-  br label %person
-exit:
-  ret void
-}}
-"""
