@@ -54,7 +54,14 @@ class Blood(NamedTuple):
     eosinophils: Scalar
 
 
-LINKS = (*drug.LINKS, Link("dividing", "expanded"), Link("ilc2", "marrow"), Link("marrow", "eosinophils"))
+LINKS = (
+    *drug.LINKS,
+    Link("dividing", "expanded"),
+    Link("ilc2", "marrow"),
+    Link("marrow", "eosinophils"),
+    Link("expanded", "soluble"),
+    Link("deficit", "soluble"),
+)
 
 
 class Affinity(NamedTuple):
@@ -84,8 +91,7 @@ class Response(NamedTuple):
     niche: Scalar  # K
     il5: Scalar  # A5
     marrow: Scalar  # kmar A5
-    soluble: Scalar  # ks
-    shed: Scalar  # As
+    soluble: Scalar  # ks As
 
 
 class Signal(NamedTuple):
@@ -128,8 +134,7 @@ def response(p: Parameters) -> Response:
         niche=p.niche,
         il5=p.il5_response,
         marrow=p.marrow_turnover * p.il5_response,
-        soluble=p.soluble_turnover,
-        shed=p.soluble_response,
+        soluble=p.soluble_turnover * p.soluble_response,
     )
 
 
@@ -154,7 +159,8 @@ def rates(p: Parameters, k: drug.Kinetics) -> Blood:
 
 def strengths(p: Parameters) -> tuple[Scalar, ...]:
     """What feeds what, in the order of ``LINKS``, per day."""
-    return *drug.strengths(p), p.treg_return, p.marrow_turnover, p.eosinophil_turnover
+    shed = p.soluble_turnover
+    return *drug.strengths(p), p.treg_return, p.marrow_turnover, p.eosinophil_turnover, shed, -shed
 
 
 def signal(bound: Scalar, cd122: Scalar, r: Response) -> Signal:
@@ -177,7 +183,7 @@ def loss(x: Blood, r: Response, k: drug.Kinetics) -> Scalar:
 
 
 def drive(x: Blood, rate: Scalar, r: Response, k: drug.Kinetics) -> Blood:
-    """What interleukin-2 adds to the relaxations, per day; zero without drug (but for soluble CD25, which follows T).
+    """What interleukin-2 adds to the relaxations, per day; zero without drug.
 
     ``rate`` is the loss of interleukin-2 that its relaxation counts with.
     """
@@ -202,7 +208,7 @@ def drive(x: Blood, rate: Scalar, r: Response, k: drug.Kinetics) -> Blood:
         depot=NOTHING,
         transit=NOTHING,
         il2=(rate - drug.loss(treg, cd122, 1 - engaged, unbound, k)) * x.il2,
-        soluble=r.soluble * (treg * (1 + r.shed * u_treg) - 1),
+        soluble=r.soluble * treg * u_treg,
         dividing=r.births * u_treg * crowded * able,
         expanded=NOTHING,
         deficit=NOTHING,

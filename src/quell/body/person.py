@@ -160,8 +160,8 @@ def begun(patient: Patient, who: Person, study_day: Scalar) -> State:
     widened = heart.widening((tissue.scar, tissue.fast, tissue.slow), since, p) * who.percent
     steady = p.dilation_gain * who.percent * old
     tissue = tissue._replace(scar=tissue.scar + old, dilation=widened + steady)
-    deficit = happened * p.treg_deficit * jnp.exp(-since / p.treg_deficit_time)
-    return State(immunity.healthy()._replace(deficit=deficit), tissue)
+    low = immunity.healthy()._replace(deficit=happened * p.treg_deficit)
+    return State(relax.relax(low, relax.factors(who.blood, immunity.LINKS, since), immunity.LINKS), tissue)
 
 
 def struck(stemi: Scalar, nstemi: Scalar, ago: Scalar, who: Person) -> Tissue:
