@@ -101,6 +101,45 @@ def repeat(
 
 
 @app.command()
+def respond(
+    dose: Annotated[str, typer.Option("--dose", help='Such as "1.5 MIU", "0.25 MIU/m2" or "92 ug".')],
+    days: Annotated[str, typer.Option("--days", help='Study days, such as "1..5, 12..54 every 7".')],
+    patients: Annotated[int, typer.Option("--patients", help="Virtual patients.", min=2, max=10_000_000)] = 1000,
+    population: Annotated[str, typer.Option("--population", help="Who they are: ivory or post-mi.")] = "ivory",
+    until: Annotated[
+        int | None, typer.Option("--until", help="Last study day; four weeks after the last dose.", min=1)
+    ] = None,
+    draws: Annotated[
+        int, typer.Option("--draws", help="Sets of constants drawn to show what is not known.", min=0, max=10_000)
+    ] = 20,
+    structure: Annotated[
+        list[str] | None, typer.Option("--structure", help='A structure of the body, such as "depletion=none".')
+    ] = None,
+    out: Out = None,
+    key: Key = 2026,
+    as_json: Json = False,
+) -> None:
+    """What a dose schedule does to patients: cells, inflammation, vessels, heart, by day."""
+    from quell import verbs
+
+    asked = {"patients": patients, "population_name": population, "until": until, "draws": draws, "key": key}
+    asked["structures"] = _pairs(structure or [])
+    with _telling("quell respond") as tell:
+        found = verbs.respond(dose, days, folder=out, tell=tell, **asked)
+    _finish(found, as_json)
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    """Options written "name=choice", as a dictionary."""
+    for text in given:
+        if text.count("=") != 1:
+            raise BadInput(
+                f"--structure: '{text}' is no choice. Write the question, '=', and the option: 'depletion=none'."
+            )
+    return dict(text.split("=") for text in given)
+
+
+@app.command()
 def check(
     what: Annotated[str, typer.Argument(help="A protocol (name or TOML file), a study folder, or one data file.")],
     protocol: Annotated[str, typer.Option("--protocol", help="For a study: the protocol to check it against.")] = "",

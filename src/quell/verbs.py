@@ -149,6 +149,29 @@ def _said(row: Any) -> str:
     return f"  {row.name}: mean {row.mean:.3g} ± {row.mean_error:.1g}, spread {row.spread:.3g}{truth}; rejects in {row.rejects}{cover}"
 
 
+def respond(dose: str, days: str, *, folder: pathlib.Path | None, tell: Tell, **asked: Any) -> dict[str, Any]:
+    """What a dose schedule does to patients, with a page and the numbers behind it."""
+    import io
+
+    from quell import figures
+    from quell import respond as responding
+    from quell.report import response
+
+    folder = folder or pathlib.Path("out") / "respond"
+    check_folder(folder)
+    threading.Thread(target=figures.prepare, daemon=True).start()
+    store.keep()
+    found = responding.respond(dose, days, tell=tell, **asked)
+    tell("drawing", None)
+    html, files = response.build(found)
+    table = io.BytesIO()
+    response.frame(found).write_parquet(table)
+    results: dict[str, bytes | str] = {"response.json": to_json(found) + "\n", "response.parquet": table.getvalue(), "report.html": html}
+    written = deliver(folder, results | files)
+    lines = [response.sentence(found), *(f"  {one}" for one in found["warnings"]), f"report: {folder / 'report.html'}"]
+    return found | {"files": [str(path) for path in written], "lines": lines}
+
+
 def check(what: str, protocol: str) -> dict[str, Any]:
     """Say what an input is and what is wrong with it."""
     path = pathlib.Path(what)

@@ -31,7 +31,7 @@ def chances(given: Scalar, p: Parameters) -> Reactions:
     >>> round(float(chances(jnp.array([1.0] * 21), load()).fever), 3)
     0.138
     """
-    load = p.reaction_proneness * jnp.sum(given)
+    load = p.reaction_proneness * jnp.sum(given, axis=0)
     kinds = (p.reaction_any, p.reaction_injection_site, p.reaction_fever, p.reaction_flu_like)
     return Reactions(*(1 - jnp.exp(-rate * load) for rate in kinds))
 

@@ -127,8 +127,8 @@ def draw(key: keys.Key, parameters: Parameters, population: Population) -> Patie
     True
     """
     scores = _scores(key, population)
-    values = {one.name: _value(one, scores[one.name]) for one in population.covariates}
-    area = _body_surface_area(values.pop("height"), values["female"], values["bmi"], parameters)
+    values = {one.name: value(one, scores[one.name]) for one in population.covariates}
+    area = body_surface_area(values.pop("height"), values["female"], values["bmi"], parameters)
     own = {name: jnp.exp(spread * scores[name]) for name, spread in spreads().items()}
     return Patient(**values, body_surface_area=area, own=own, thresholds=_thresholds(key))
 
@@ -157,7 +157,13 @@ def _copula(population: Population) -> tuple[list[str], np.ndarray]:
     return joined, np.linalg.cholesky(matrix)
 
 
-def _value(one: Covariate, z: Scalar) -> Scalar:
+def value(one: Covariate, z: Scalar) -> Scalar:
+    """The value of a covariate at a normal score.
+
+    >>> age = POPULATIONS["ivory"].covariates[0]
+    >>> value(age, 1.0)
+    65.2
+    """
     if one.kind == "normal":
         return one.values[0] + one.values[1] * z
     if one.kind == "lognormal":
@@ -178,7 +184,8 @@ MOSTELLER = 60.0  # body surface = sqrt(height cm * weight kg) / 60 (Mosteller 1
 CM_PER_M = 100.0
 
 
-def _body_surface_area(height: Scalar, female: Scalar, bmi: Scalar, parameters: Parameters) -> Scalar:
+def body_surface_area(height: Scalar, female: Scalar, bmi: Scalar, parameters: Parameters) -> Scalar:
+    """Body surface (m2) by Mosteller, from the height a man of that score would have (cm), sex and body mass index."""
     tall = height * jnp.where(female > 0, parameters.height_ratio, 1.0)
     weight = bmi * (tall / CM_PER_M) ** 2
     return jnp.sqrt(tall * weight) / MOSTELLER

@@ -165,7 +165,6 @@ def step(state: Any, drive: Any, by: Factors, links: tuple[Link, ...], days: Sca
     return plus(half(gathered), days / 6, last), (first, middle, last)
 
 
-
 def weighed(drives: tuple[Scalar, Scalar, Scalar], z: Scalar, left: Scalar) -> Scalar:
     """The mean of a drive over a step as one quantity feels it that returns with z = rate days; ``left`` is exp(-z).
 

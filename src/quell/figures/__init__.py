@@ -8,6 +8,7 @@ from quell.figures.effects import exam, forest
 from quell.figures.events import incidence
 from quell.figures.people import answer, course, paired, versus_baseline
 from quell.figures.plan import schedule
+from quell.figures.response import response
 
 __all__ = [
     "Look",
@@ -19,6 +20,7 @@ __all__ = [
     "looks",
     "paired",
     "prepare",
+    "response",
     "schedule",
     "svg",
     "versus_baseline",

@@ -166,7 +166,7 @@ def emit(line: Line, results: list[Operand], write: Writer, inputs: Callable[[in
 
     ``inputs(i)`` writes the load of the i-th input and gives its name.
     """
-    uses = _uses(line, results)
+    counts = uses(line, results)
     names: dict[int, str] = {}
     waiting: dict[int, tuple[str, str]] = {}  # products that only a sum needs
 
@@ -179,8 +179,8 @@ def emit(line: Line, results: list[Operand], write: Writer, inputs: Callable[[in
             names[x] = write.multiply(*waiting.pop(x))
         return names[x]
 
-    sums = _only_in_sums(line, uses)
-    for place in sorted(uses):
+    sums = _only_in_sums(line, counts)
+    for place in sorted(counts):
         operation = line.operations[place]
         if operation.name == "input":
             names[place] = inputs(operation.parameter)
@@ -210,17 +210,17 @@ def _places(operation: Operation) -> list[int]:
     return [x for x in operation.operands if isinstance(x, int) and not isinstance(x, bool)]
 
 
-def _uses(line: Line, results: list[Operand]) -> dict[int, int]:
+def uses(line: Line, results: list[Operand]) -> dict[int, int]:
     """How often each operation that matters is used."""
-    uses = {x: 1 for x in results if isinstance(x, int) and not isinstance(x, bool)}
+    found = {x: 1 for x in results if isinstance(x, int) and not isinstance(x, bool)}
     for x in results:
         if isinstance(x, int) and not isinstance(x, bool) and results.count(x) > 1:
-            uses[x] = 2
+            found[x] = 2
     for place in range(len(line.operations) - 1, -1, -1):
-        if place in uses:
+        if place in found:
             for operand in _places(line.operations[place]):
-                uses[operand] = uses.get(operand, 0) + 1
-    return uses
+                found[operand] = found.get(operand, 0) + 1
+    return found
 
 
 def _only_in_sums(line: Line, uses: dict[int, int]) -> set[int]:

@@ -106,10 +106,9 @@ def _make(name: str, machine: Any, structure: Any, inputs: int) -> Kernel:
 
 
 def _load(code: bytes, sizes: dict[str, Any]) -> Kernel:
-    empty = llvm.parse_assembly("")
-    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    target()
-    engine = llvm.create_mcjit_compiler(empty, machine)
+    target()  # wakes LLVM
+    fresh = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), fresh)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return Kernel(address=engine.get_function_address("run"), engine=engine, **sizes)
