@@ -140,6 +140,25 @@ def _pairs(given: list[str]) -> dict[str, str]:
 
 
 @app.command()
+def convert(
+    target: Annotated[pathlib.Path, typer.Argument(help="The file to write, such as model.sbml.")],
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="Whose doses: a built-in protocol or a TOML file.")
+    ] = "ivory",
+    arm: Annotated[str, typer.Option("--arm", help="The arm; the first active one if none is named.")] = "",
+    subject: Annotated[
+        int | None, typer.Option("--subject", help="A drawn patient by number, instead of the typical one.", min=0)
+    ] = None,
+    key: Key = 2026,
+    as_json: Json = False,
+) -> None:
+    """Write the model as SBML, for other people's tools."""
+    from quell import verbs
+
+    _finish(verbs.convert(target, protocol, arm=arm, subject=subject, key=key), as_json)
+
+
+@app.command()
 def check(
     what: Annotated[str, typer.Argument(help="A protocol (name or TOML file), a study folder, or one data file.")],
     protocol: Annotated[str, typer.Option("--protocol", help="For a study: the protocol to check it against.")] = "",

@@ -96,6 +96,8 @@ def respond(
         _lived(plan, patients, population_name, constants, key, given, tell) for given in (True, False)
     )
     observables = treated.summary()
+    people = _drawn(population_name, 0, min(patients, CHUNK), key)
+    error = course.accuracy(people, plan.amounts(people), constants, _grid(plan))
     for name, (low, high) in _unknown(plan, population_name, structures or {}, draws, key, tell).items():
         observables[name] |= {"fold_low": low, "fold_high": high}
     return {
@@ -113,6 +115,7 @@ def respond(
         "observables": observables,
         "placebo": untreated.summary(),
         "harms": treated.harms(),
+        "numerical_error": error,
         "invalid": treated.invalid,
         "quantiles": "exact" if patients <= EXACT else f"in bins of relative width {BIN}",
         "warnings": _warnings(plan, treated),
@@ -155,9 +158,13 @@ def _drawn(name: str, start: int, stop: int, key: int) -> Any:
     return blocks.over(lambda part: program(words, part), numbers)
 
 
+def _grid(plan: Schedule) -> course.Mesh:
+    return course.mesh(plan.days, tuple(range(1, plan.until + 1)), plan.until)
+
+
 def _lived(plan: Schedule, patients: int, name: str, constants: Any, key: int, treated: bool, tell: Progress) -> Tally:
     """Everybody's course, chunk by chunk, gathered."""
-    grid = course.mesh(plan.days, tuple(range(1, plan.until + 1)), plan.until)
+    grid = _grid(plan)
     tally = Tally(patients)
     for start in range(0, patients, CHUNK):
         people = _drawn(name, start, min(start + CHUNK, patients), key)
@@ -172,7 +179,7 @@ def _unknown(plan: Schedule, name: str, structures: dict, draws: int, key: int, 
     if draws < 2:
         return {}
     people = _drawn(name, 0, PER_DRAW, key)
-    grid = course.mesh(plan.days, tuple(range(1, plan.until + 1)), plan.until)
+    grid = _grid(plan)
     folds: dict[str, list[np.ndarray]] = {one: [] for one in course.Observed._fields}
     for draw in range(draws):
         world = parameters.draw(keys.at(key, "constants", draw))
@@ -202,7 +209,7 @@ class Tally:
         self.largest = 0.0
         self.values: dict[str, list[np.ndarray]] = {}
         self.bins: dict[str, Bins] = {}
-        self.reactions = np.zeros(len(harm.Reactions._fields) + 1)
+        self.reactions = [0] * (len(harm.Reactions._fields) + 1)  # in units of 2**-40: whole numbers add in any order
 
     def add(self, life: course.Life, amounts: np.ndarray, people: Any, constants: Any) -> None:
         """Take in a chunk of lives."""
@@ -219,7 +226,8 @@ class Tally:
         own = people.own["reaction_proneness"] * constants.reaction_proneness
         chances = harm.chances(amounts.T, constants._replace(reaction_proneness=own))
         high = harm.eosinophilia(life.observed.eosinophils.max(axis=1), constants)
-        self.reactions += [float(np.sum(np.asarray(one)[fine])) for one in (*chances, high)]
+        for place, one in enumerate((*chances, high)):
+            self.reactions[place] += int(np.round(np.asarray(one)[fine] * 2**40).astype(np.int64).sum())
 
     def _quantiles(self, kind: str, shares: list[float]) -> np.ndarray:
         if not self.exact:
@@ -245,7 +253,7 @@ class Tally:
         """Share of patients with at least one reaction of a kind, beyond placebo's, and with eosinophilia."""
         n = max(self.people - self.invalid, 1)
         names = (*harm.Reactions._fields, "eosinophilia")
-        return {name: float(total / n) for name, total in zip(names, self.reactions, strict=True)}
+        return {name: total / 2**40 / n for name, total in zip(names, self.reactions, strict=True)}
 
 
 class Bins:

@@ -13,6 +13,7 @@ from quell import __version__, store
 from quell.analysis.claim import Claims
 from quell.delivery import check_folder, deliver, to_json
 from quell.protocol import Protocol
+from quell.sentences import BadInput, near
 from quell.study import Study
 
 Tell = Callable[[str, float | None], None]
@@ -166,10 +167,55 @@ def respond(dose: str, days: str, *, folder: pathlib.Path | None, tell: Tell, **
     html, files = response.build(found)
     table = io.BytesIO()
     response.frame(found).write_parquet(table)
-    results: dict[str, bytes | str] = {"response.json": to_json(found) + "\n", "response.parquet": table.getvalue(), "report.html": html}
+    results: dict[str, bytes | str] = {
+        "response.json": to_json(found) + "\n",
+        "response.parquet": table.getvalue(),
+        "report.html": html,
+    }
     written = deliver(folder, results | files)
     lines = [response.sentence(found), *(f"  {one}" for one in found["warnings"]), f"report: {folder / 'report.html'}"]
     return found | {"files": [str(path) for path in written], "lines": lines}
+
+
+def convert(target: pathlib.Path, name: str, *, arm: str, subject: int | None, key: int) -> dict[str, Any]:
+    """Write the model of one patient under an arm's doses as SBML."""
+    import hashlib
+
+    from quell.delivery import write_whole
+
+    if target.suffix.lower() not in (".sbml", ".xml"):
+        raise BadInput(f"'{target}': quell converts its model to SBML. Give a file that ends in .sbml or .xml.")
+    protocol = Protocol.load(name)
+    arms = {one.name: one for one in protocol.arms}
+    chosen = arm or next((one.name for one in protocol.arms if not one.control), protocol.arms[0].name)
+    if chosen not in arms:
+        raise BadInput(f"'{chosen}' is no arm of {protocol.name}. {near(chosen, arms)}")
+    from quell.body import parameters, sbml
+    from quell.trial.plan import lay_out
+
+    plan = lay_out(protocol)
+    patient = sbml.typical() if subject is None else sbml.someone(protocol.population.people, subject, key)
+    place = list(arms).index(chosen)
+    area = float(patient.body_surface_area)
+    each = [x * area if per else x for x, per in zip(plan.amounts[place], plan.per_area[place], strict=True)]
+    doses = list(zip(plan.dose_days, each, strict=True))
+    who = "the typical patient" if subject is None else f"subject {subject} of key {key}"
+    text = sbml.export(parameters.load(), patient, doses, f"{protocol.name}, {chosen}: {who}").encode()
+    try:
+        write_whole(target, text)
+    except OSError as error:
+        raise BadInput(f"the model cannot be written to {target}: {error.strerror or error}.") from None
+    return {
+        "format": "SBML Level 3 Version 1",
+        "protocol": protocol.name,
+        "fingerprint": protocol.fingerprint,
+        "arm": chosen,
+        "patient": who,
+        "doses": sum(amount > 0 for _, amount in doses),
+        "file": str(target),
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "lines": [f"{target}: the body of {who} under {chosen}, SBML Level 3"],
+    }
 
 
 def check(what: str, protocol: str) -> dict[str, Any]:

@@ -135,8 +135,8 @@ def test_readings_agree_with_lsoda():
         truth = dict(zip(STATE, y.T, strict=True))
         expected = {
             "ilc2": p.ilc2_count * truth["ilc2"],
-            "nk_bright": p.bright_count * truth["bright"] * (1 - p.nk_margination * truth["away"]),
-            "eosinophils": p.eosinophil_count * truth["eosinophils"] * (1 - p.eosinophil_margination * truth["away"]),
+            "nk_bright": p.bright_count * truth["bright"] * (1 - truth["away"]) ** p.nk_margination,
+            "eosinophils": p.eosinophil_count * truth["eosinophils"] * (1 - truth["away"]) ** p.eosinophil_margination,
             "crp": truth["crp"],
             "tbr_ascending_aorta": 1 + p.uptake_ascending_aorta * (truth["resident"] + truth["recruited"]),
         }

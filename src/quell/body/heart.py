@@ -1,18 +1,18 @@
 """The infarct is cleared, scars and costs ejection fraction; the ventricle widens with it.
 
     neutrophils'  = -kn neutrophils                       an infarction starts them at its size
-    inflammatory' = kn neutrophils - (1 + g) ks inflammatory    macrophages, which switch to
-    reparative'   = (1 + g) ks inflammatory - kr reparative
+    inflammatory' = kn neutrophils - (1 + s) ks inflammatory    macrophages, which switch to
+    reparative'   = (1 + s) ks inflammatory - kr reparative
     fibroblasts'  = kf (inflammatory - fibroblasts)      called by macrophages
-    scar'         = -kx_h n0 inflammatory g / (1 + g)     inflammation that is calmed extends the scar less
-    fast'         = -(1 + g) fast / t1                    what heals fast, by clearance (E142)
+    scar'         = -kx_h n0 s inflammatory               inflammation that is calmed extends the scar less
+    fast'         = -(1 + s) fast / t1                    what heals fast, by clearance (E142)
     slow'         = -slow / t2                            what heals slowly
     dilation'     = kv (gv scar% - dilation)              end-diastolic volume, rise as a share (E145)
     mass          = scar + fast + slow
     EF            = EF0 exp(-dEF scar% / EF0)
 
-g = eps h calming is the calming of the healing heart by regulatory cells (E075, E146: in mice; in people assumed).
-Untreated (g = 0) the infarct follows E142.
+s = g / (1 + g), g = eps h calming, is the calming of the healing heart by regulatory cells, between 0 and 1: it doubles
+the pace of healing at most (E075, E146: in mice; in people assumed). Untreated (s = 0) the infarct follows E142.
 """
 
 from __future__ import annotations
@@ -64,12 +64,13 @@ def infarct(size: Scalar, p: Parameters) -> dict[str, Scalar]:
 def drive(inflammatory: Scalar, fast: Scalar, percent: Scalar, calming: Scalar, p: Parameters) -> dict:
     """What calming adds to healing, and what the scar (in percent) does to volume, per day."""
     g = p.calming * p.healing * calming
-    switched = g * p.macrophage_switch * inflammatory
+    calmed = g / (1 + g)
+    switched = calmed * p.macrophage_switch * inflammatory
     return {
         "inflammatory": -switched,
         "reparative": switched,
-        "scar": -p.scar_extension * p.scar_mass * inflammatory * g / (1 + g),
-        "fast": -g * fast / p.healing_fast_time,
+        "scar": -p.scar_extension * p.scar_mass * inflammatory * calmed,
+        "fast": -calmed * fast / p.healing_fast_time,
         "dilation": p.dilation_rate * p.dilation_gain * percent,
     }
 

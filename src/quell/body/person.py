@@ -205,9 +205,10 @@ def observe(state: State, who: Person) -> Observed:
     Cells of the blood are those of the body less those away; TBR and ejection fraction as in ``vessel`` and ``heart``.
     """
     p, x, y = who.own, state.blood, state.tissue
-    treg = p.cd4_count * p.treg_share * immunity.treg_fold(x) * (1 - x.away)
-    teff = p.cd4_count * (1 - p.treg_share) * (1 + x.teff) * (1 - p.teff_margination * x.away)
-    in_nk = 1 - p.nk_margination * x.away
+    stayed = 1 - x.away  # a cell of another kind leaves at its own ratio of rates, so the shares are powers
+    treg = p.cd4_count * p.treg_share * immunity.treg_fold(x) * stayed
+    teff = p.cd4_count * (1 - p.treg_share) * (1 + x.teff) * stayed**p.teff_margination
+    in_nk = stayed**p.nk_margination
     mass = y.scar + y.fast + y.slow
     vessels = {
         f"tbr_{name}": vessel.uptake(y.resident, y.recruited, getattr(p, f"uptake_{name}")) for name in vessel.VESSELS
@@ -220,7 +221,7 @@ def observe(state: State, who: Person) -> Observed:
         nk=p.nk_count * (1 + x.nk) * in_nk,
         nk_bright=p.bright_count * (1 + x.bright) * in_nk,
         ilc2=p.ilc2_count * (1 + x.ilc2),
-        eosinophils=p.eosinophil_count * (1 + x.eosinophils) * (1 - p.eosinophil_margination * x.away),
+        eosinophils=p.eosinophil_count * (1 + x.eosinophils) * stayed**p.eosinophil_margination,
         il5=p.il5_level * immunity.il5_fold(x, who.response, who.kinetics),
         il6=immunity.il6(y.surge, vessel.calm_blood(y.calming, p), p),
         crp=p.residual_crp + y.crp,

@@ -42,23 +42,22 @@ class Factors(NamedTuple):
     paths: tuple[Scalar, ...]
 
 
-NEAR = 1e-5  # per day: costs a relative error below 1e-5 per day of step, saves ten digits of cancellation
-
-
-def apart(rate: Scalar, other: Scalar) -> Scalar:
-    """The rate, moved off another that it nearly equals, so that their difference can be divided by."""
-    gap = rate - other
-    return jnp.where(jnp.abs(gap) < NEAR, other + jnp.where(gap < 0, -NEAR, NEAR), rate)
+NEAR = 1e-6  # per day: rates closer than this count as one; what that costs is below 1e-5 over a step of a week
 
 
 def between(rate: Scalar, other: Scalar, days: Scalar) -> Scalar:
     """(exp(-rate days) - exp(-other days)) / (other - rate): one exponential seen through another.
 
-    >>> round(float(between(1.0, 2.0, 1.0)), 6)
-    0.232544
+    >>> round(float(between(1.0, 2.0, 1.0)), 6), round(float(between(1.0, 1.0, 1.0)), 6)
+    (0.232544, 0.367879)
     """
-    gap = apart(other - rate, 0.0)
-    return (jnp.exp(-rate * days) - jnp.exp(-(rate + gap) * days)) / gap
+    return divided(jnp.exp(-rate * days), jnp.exp(-other * days), other - rate, days)
+
+
+def divided(left: Scalar, other: Scalar, gap: Scalar, days: Scalar) -> Scalar:
+    """(left - other) / gap, the gap being that of their rates; where it vanishes, the limit days left."""
+    one = jnp.abs(gap) < NEAR
+    return jnp.where(one, days * left, (left - other) / jnp.where(one, 1.0, gap))
 
 
 def paths_of(links: tuple[Link, ...]) -> list[tuple[int, int]]:
@@ -75,9 +74,9 @@ def factors(relaxation: Relaxation, links: tuple[Link, ...], days: Scalar, stays
     rates = relaxation.rates._asdict()
     left = {name: jnp.ones(()) if name in stays else jnp.exp(-rate * days) for name, rate in rates.items()}
     along = tuple(
-        strength * _seen(rates, left, *link) for strength, link in zip(relaxation.strengths, links, strict=True)
+        strength * _seen(rates, left, *link, days) for strength, link in zip(relaxation.strengths, links, strict=True)
     )
-    far = tuple(_far(relaxation, rates, left, links, path) for path in paths_of(links))
+    far = tuple(_far(relaxation, rates, left, links, path, days) for path in paths_of(links))
     return Factors(type(relaxation.rates)(**left), along, far)
 
 
@@ -88,27 +87,33 @@ def renew(
     rates = relaxation.rates._asdict() | {name: rate}
     left = by.left._asdict() | {name: jnp.exp(-rate * days)}
     along = [
-        strength * _seen(rates, left, *link) if link.target == name else old
+        strength * _seen(rates, left, *link, days) if link.target == name else old
         for old, strength, link in zip(by.links, relaxation.strengths, links, strict=True)
     ]
     far = [
-        _far(relaxation, rates, left, links, path) if links[path[1]].target == name else old
+        _far(relaxation, rates, left, links, path, days) if links[path[1]].target == name else old
         for old, path in zip(by.paths, paths_of(links), strict=True)
     ]
     return Factors(by.left._replace(**{name: left[name]}), tuple(along), tuple(far))
 
 
-def _seen(rates: dict[str, Scalar], left: dict[str, Scalar], source: str, target: str) -> Scalar:
+def _seen(rates: dict[str, Scalar], left: dict[str, Scalar], source: str, target: str, days: Scalar) -> Scalar:
     """The divided difference along a link."""
-    return (left[source] - left[target]) / apart(rates[target] - rates[source], 0.0)
+    return divided(left[source], left[target], rates[target] - rates[source], days)
 
 
-def _far(relaxation: Relaxation, rates: dict, left: dict, links: tuple[Link, ...], path: tuple[int, int]) -> Scalar:
-    """The divided difference along two links, times their strengths."""
+def _far(
+    relaxation: Relaxation, rates: dict, left: dict, links: tuple[Link, ...], path: tuple[int, int], days: Scalar
+) -> Scalar:
+    """The divided difference along two links, times their strengths; symmetric, so divided by the wider gap."""
     (a, b), (_, c) = links[path[0]], links[path[1]]
-    gap = apart(rates[c] - rates[a], 0.0)
     strength = relaxation.strengths[path[0]] * relaxation.strengths[path[1]]
-    return strength * (_seen(rates, left, a, b) - _seen(rates, left, b, c)) / gap
+    ends, sides = rates[c] - rates[a], rates[b] - rates[a]
+    through, past = _seen(rates, left, b, c, days), _seen(rates, left, a, c, days)
+    wide = jnp.abs(ends) >= jnp.abs(sides)
+    above = jnp.where(wide, _seen(rates, left, a, b, days), past) - through
+    gap = jnp.where(wide, ends, sides)
+    return strength * above / jnp.where(gap == 0, NEAR, gap)
 
 
 def relax(state: Any, by: Factors, links: tuple[Link, ...]) -> Any:

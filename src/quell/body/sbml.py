@@ -6,12 +6,13 @@ The constants are one patient's own. Infarctions, strokes and deaths are not in 
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as xml
 from collections.abc import Sequence
 from typing import Any
+from xml.etree import ElementTree
 
 import jax.numpy as jnp
 
+from quell import keys
 from quell.body import course, parameters, population, risk
 from quell.body import person as persons
 from quell.body.immunity import Blood
@@ -50,6 +51,13 @@ def typical(name: str = "ivory") -> Patient:
     return Patient(**values, body_surface_area=area, own=own, thresholds=fate)
 
 
+def someone(name: str, number: int, key: int) -> Patient:
+    """A drawn patient of a population by number: the same as ``quell respond`` draws with that key."""
+    return population.draw(
+        keys.at(keys.at(key, "subject", number), "biology"), parameters.load(), population.POPULATIONS[name]
+    )
+
+
 def export(constants: Parameters, patient: Patient, doses: Sequence[tuple[int, float]], title: str) -> str:
     """The model of one patient under doses (study day, 10^6 IU), as the text of an SBML file.
 
@@ -59,27 +67,32 @@ def export(constants: Parameters, patient: Patient, doses: Sequence[tuple[int, f
     """
     own = parameters.personal(constants, patient.own)
     line, results, names = _traced()
-    root = xml.Element("sbml", {"xmlns": NAMESPACE, "level": "3", "version": "1"})
-    model = xml.SubElement(root, "model", {"id": "quell_body", "name": title, "timeUnits": "day", "substanceUnits": "dimensionless"})
+    root = ElementTree.Element("sbml", {"xmlns": NAMESPACE, "level": "3", "version": "1"})
+    model = ElementTree.SubElement(
+        root, "model", {"id": "quell_body", "name": title, "timeUnits": "day", "substanceUnits": "dimensionless"}
+    )
     _notes(model, f"{title}. Time in days from the reading of study day 1. {RESEARCH}")
-    units = xml.SubElement(xml.SubElement(model, "listOfUnitDefinitions"), "unitDefinition", {"id": "day"})
+    units = ElementTree.SubElement(
+        ElementTree.SubElement(model, "listOfUnitDefinitions"), "unitDefinition", {"id": "day"}
+    )
     second = {"kind": "second", "exponent": "1", "scale": "0", "multiplier": "86400"}
-    xml.SubElement(xml.SubElement(units, "listOfUnits"), "unit", second)
+    ElementTree.SubElement(ElementTree.SubElement(units, "listOfUnits"), "unit", second)
     values = _values(own, patient, course.start(patient, constants, 1))
     where = _parameters(model, values, names, line, results)
     _rules(model, line, results, where)
     _doses(model, own, doses)
-    xml.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def _traced() -> tuple[lowering.Line, dict[str, lowering.Operand], list[str]]:
     """The right-hand side and the observables as operations on named inputs, from one trace of the body."""
     states = [*Blood._fields, *Tissue._fields]
     names = [*states, *map(constant, Parameters._fields), *(f"covariate_{name}" for name in COVARIATES)]
-    anyone = jax.tree.map(float, typical()._replace(thresholds=None))
     fate = risk.Causes((jnp.inf,) * risk.SUCCESSIVE, *(jnp.inf for _ in risk.ONCE))
-    anyone = anyone._replace(own={}, thresholds=fate)
+    anyone = typical()
+    numbers = {name: float(getattr(anyone, name)) for name in Patient._fields if name not in ("own", "thresholds")}
+    anyone = Patient(**numbers, own={}, thresholds=fate)
 
     def everything(*x: Any) -> Any:
         split = len(states), len(states) + len(Parameters._fields)
@@ -100,16 +113,24 @@ def _traced() -> tuple[lowering.Line, dict[str, lowering.Operand], list[str]]:
 def _values(own: Parameters, patient: Patient, begun: State) -> dict[str, tuple[float, bool]]:
     """The value of every named input, and whether it stays."""
     moving = begun.blood._asdict() | begun.tissue._asdict()
-    fixed = {constant(name): x for name, x in own._asdict().items()} | {f"covariate_{name}": getattr(patient, name) for name in COVARIATES}
-    return {name: (float(x), False) for name, x in moving.items()} | {name: (float(x), True) for name, x in fixed.items()}
+    fixed = {constant(name): x for name, x in own._asdict().items()} | {
+        f"covariate_{name}": getattr(patient, name) for name in COVARIATES
+    }
+    return {name: (float(x), False) for name, x in moving.items()} | {
+        name: (float(x), True) for name, x in fixed.items()
+    }
 
 
-def _parameters(model: xml.Element, values: dict, names: list[str], line: lowering.Line, results: dict) -> dict[int, str]:
+def _parameters(
+    model: ElementTree.Element, values: dict, names: list[str], line: lowering.Line, results: dict
+) -> dict[int, str]:
     """Declare states, constants, shared intermediate values and observables; the name of each shared operation."""
-    listed = xml.SubElement(model, "listOfParameters")
+    listed = ElementTree.SubElement(model, "listOfParameters")
     records = {constant(record.name): record for record in parameters.table()}
     for name, (value, stays) in values.items():
-        one = xml.SubElement(listed, "parameter", {"id": name, "value": repr(value), "constant": str(stays).lower()})
+        one = ElementTree.SubElement(
+            listed, "parameter", {"id": name, "value": repr(value), "constant": str(stays).lower()}
+        )
         if name in records:
             record = records[name]
             one.set("name", f"{record.symbol}: {record.meaning}")
@@ -122,10 +143,10 @@ def _parameters(model: xml.Element, values: dict, names: list[str], line: loweri
             where[place] = names[operation.parameter]
         elif uses[place] > 1:
             where[place] = f"v{place}"
-            xml.SubElement(listed, "parameter", {"id": f"v{place}", "constant": "false"})
+            ElementTree.SubElement(listed, "parameter", {"id": f"v{place}", "constant": "false"})
     for name, unit in zip(Observed._fields, course.UNITS, strict=True):
         declared = {"id": observable(name), "name": f"{name} ({unit})", "constant": "false"}
-        xml.SubElement(listed, "parameter", declared)
+        ElementTree.SubElement(listed, "parameter", declared)
     return where
 
 
@@ -142,94 +163,98 @@ def observable(name: str) -> str:
     return f"observed_{name}" if name in STATES or name in Parameters._fields else name
 
 
-def _rules(model: xml.Element, line: lowering.Line, results: dict[str, Any], where: dict[int, str]) -> None:
-    listed = xml.SubElement(model, "listOfRules")
+def _rules(model: ElementTree.Element, line: lowering.Line, results: dict[str, Any], where: dict[int, str]) -> None:
+    listed = ElementTree.SubElement(model, "listOfRules")
     for place, name in where.items():
         if line.operations[place].name != "input":
-            rule = xml.SubElement(listed, "assignmentRule", {"variable": name})
+            rule = ElementTree.SubElement(listed, "assignmentRule", {"variable": name})
             _math(rule).append(_applied(line, line.operations[place], where))
     for told, operand in results.items():
         kind, name = told.split(" ")
         tag, variable = ("rateRule", name) if kind == "rate" else ("assignmentRule", observable(name))
-        _math(xml.SubElement(listed, tag, {"variable": variable})).append(_expression(line, operand, where))
+        _math(ElementTree.SubElement(listed, tag, {"variable": variable})).append(_expression(line, operand, where))
 
 
-def _math(parent: xml.Element) -> xml.Element:
-    return xml.SubElement(parent, "math", {"xmlns": MATHML})
+def _math(parent: ElementTree.Element) -> ElementTree.Element:
+    return ElementTree.SubElement(parent, "math", {"xmlns": MATHML})
 
 
-def _expression(line: lowering.Line, operand: Any, where: dict[int, str]) -> xml.Element:
+def _expression(line: lowering.Line, operand: Any, where: dict[int, str]) -> ElementTree.Element:
     """An operand as MathML: a number, a name, or an expression written out."""
     if isinstance(operand, bool):
-        return xml.Element(str(operand).lower())
+        return ElementTree.Element(str(operand).lower())
     if isinstance(operand, float):
         return _number(operand)
     if operand in where:
-        element = xml.Element("ci")
+        element = ElementTree.Element("ci")
         element.text = where[operand]
         return element
     return _applied(line, line.operations[operand], where)
 
 
-def _number(value: float) -> xml.Element:
-    element = xml.Element("cn", {"type": "e-notation"})
+def _number(value: float) -> ElementTree.Element:
+    element = ElementTree.Element("cn", {"type": "e-notation"})
     mantissa, exponent = f"{value:.17e}".split("e")
     element.text = mantissa
-    xml.SubElement(element, "sep").tail = str(int(exponent))
+    ElementTree.SubElement(element, "sep").tail = str(int(exponent))
     return element
 
 
-def _applied(line: lowering.Line, operation: lowering.Operation, where: dict[int, str]) -> xml.Element:
+def _applied(line: lowering.Line, operation: lowering.Operation, where: dict[int, str]) -> ElementTree.Element:
     parts = [_expression(line, operand, where) for operand in operation.operands]
     if operation.name in ("select_n", "max", "min"):
         return _piecewise(operation.name, parts, line, operation, where)
     if operation.name not in APPLIED:
         raise NotImplementedError(f"SBML has no '{operation.name}'; write the equation with another operation.")
-    element = xml.Element("apply")
-    xml.SubElement(element, APPLIED[operation.name])
+    element = ElementTree.Element("apply")
+    ElementTree.SubElement(element, APPLIED[operation.name])
     element.extend(parts)
     return element
 
 
-def _piecewise(name: str, parts: list, line: lowering.Line, operation: lowering.Operation, where: dict) -> xml.Element:
+def _piecewise(
+    name: str, parts: list, line: lowering.Line, operation: lowering.Operation, where: dict
+) -> ElementTree.Element:
     if name == "select_n":
         condition, otherwise, chosen = parts
     else:
         chosen, otherwise = parts
-        condition = xml.Element("apply")
-        xml.SubElement(condition, "gt" if name == "max" else "lt")
+        condition = ElementTree.Element("apply")
+        ElementTree.SubElement(condition, "gt" if name == "max" else "lt")
         condition.extend(_expression(line, operand, where) for operand in operation.operands)
-    element = xml.Element("piecewise")
-    piece = xml.SubElement(element, "piece")
+    element = ElementTree.Element("piecewise")
+    piece = ElementTree.SubElement(element, "piece")
     piece.extend([chosen, condition])
-    xml.SubElement(element, "otherwise").append(otherwise)
+    ElementTree.SubElement(element, "otherwise").append(otherwise)
     return element
 
 
-def _doses(model: xml.Element, own: Parameters, doses: Sequence[tuple[int, float]]) -> None:
+def _doses(model: ElementTree.Element, own: Parameters, doses: Sequence[tuple[int, float]]) -> None:
     """Each dose as an event: its absorbable part enters the depot when the lag is over."""
     given = [(day, amount) for day, amount in doses if amount > 0]
     if not given:
         return
-    listed = xml.SubElement(model, "listOfEvents")
+    listed = ElementTree.SubElement(model, "listOfEvents")
     for number, (day, amount) in enumerate(given, 1):
-        event = xml.SubElement(listed, "event", {"id": f"dose_{number}", "useValuesFromTriggerTime": "true"})
-        trigger = xml.SubElement(event, "trigger", {"initialValue": "false", "persistent": "true"})
-        reached = xml.SubElement(_math(trigger), "apply")
-        xml.SubElement(reached, "geq")
+        event = ElementTree.SubElement(listed, "event", {"id": f"dose_{number}", "useValuesFromTriggerTime": "true"})
+        trigger = ElementTree.SubElement(event, "trigger", {"initialValue": "false", "persistent": "true"})
+        reached = ElementTree.SubElement(_math(trigger), "apply")
+        ElementTree.SubElement(reached, "geq")
         time = {"encoding": "text", "definitionURL": "http://www.sbml.org/sbml/symbols/time"}
-        xml.SubElement(reached, "csymbol", time).text = "time"
+        ElementTree.SubElement(reached, "csymbol", time).text = "time"
         reached.append(_number(day - 1 + float(own.absorption_lag)))
-        change = xml.SubElement(xml.SubElement(event, "listOfEventAssignments"), "eventAssignment", {"variable": "depot"})
-        more = xml.SubElement(_math(change), "apply")
-        xml.SubElement(more, "plus")
-        xml.SubElement(more, "ci").text = "depot"
-        product = xml.SubElement(more, "apply")
-        xml.SubElement(product, "times")
-        xml.SubElement(product, "ci").text = "bioavailability"
+        change = ElementTree.SubElement(
+            ElementTree.SubElement(event, "listOfEventAssignments"), "eventAssignment", {"variable": "depot"}
+        )
+        more = ElementTree.SubElement(_math(change), "apply")
+        ElementTree.SubElement(more, "plus")
+        ElementTree.SubElement(more, "ci").text = "depot"
+        product = ElementTree.SubElement(more, "apply")
+        ElementTree.SubElement(product, "times")
+        ElementTree.SubElement(product, "ci").text = "bioavailability"
         product.append(_number(float(amount)))
 
 
-def _notes(parent: xml.Element, text: str) -> None:
-    notes = xml.SubElement(parent, "notes")
-    xml.SubElement(notes, "p", {"xmlns": XHTML}).text = text
+def _notes(parent: ElementTree.Element, text: str) -> None:
+    notes = ElementTree.SubElement(parent, "notes")
+    ElementTree.SubElement(notes, "p", {"xmlns": XHTML}).text = text

@@ -123,6 +123,13 @@ def _cell(values: Mapping[str, Any], place: int) -> str:
     return f"{fold:.2f} ({values['fold_low'][place]:.2f} to {values['fold_high'][place]:.2f})"
 
 
+def _error(error: Mapping[str, Any]) -> str:
+    return (
+        f"at most {error['largest']:.1e} relative ({error['observable'].replace('_', ' ')}, patient {error['patient']}), measured on "
+        f"{error['patients']} patients lived again four times as finely"
+    )
+
+
 def _provenance(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     structures = ", ".join(f"{name}: {option}" for name, option in found["structures"].items())
     return [
@@ -132,6 +139,7 @@ def _provenance(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{found['patients']:,} of the population '{found['population']}'; quantiles {found['quantiles']}",
         ),
         ("Structures", structures),
+        ("Numerical error", _error(found["numerical_error"])),
         ("Key", str(found["key"])),
         ("Fingerprint", found["fingerprint"]),
         ("Version", f"quell {found['version']}"),
