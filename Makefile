@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 
-.PHONY: help setup ivory pilot test reference bench lint format lock clean
+.PHONY: help setup ivory test reference bench pages lint format lock clean
 
 help:                ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,14 +32,19 @@ reference: $(READY)  ## the slow tests as well
 bench: $(READY)      ## measured speeds, as ratios against peers in one run
 	$(BIN)/python -m benchmarks
 
+pages: $(READY)      ## remake the generated pages: the model, its sensitivity, the evidence
+	$(BIN)/python -m tools.sensitivity
+	$(BIN)/python -m tools.model_page
+	$(BIN)/python -m tools.evidence_page
+
 lint: $(READY)       ## style and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks tools
+	$(BIN)/ruff format src tests benchmarks tools
 
 lock: $(READY)       ## remake requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra develop --generate-hashes \
