@@ -113,7 +113,8 @@ def _far(
     wide = jnp.abs(ends) >= jnp.abs(sides)
     above = jnp.where(wide, _seen(rates, left, a, b, days), past) - through
     gap = jnp.where(wide, ends, sides)
-    return strength * above / jnp.where(gap == 0, NEAR, gap)
+    one = jnp.abs(gap) < NEAR  # all three rates are one: the limit
+    return strength * jnp.where(one, days * days / 2 * left[a], above / jnp.where(one, 1.0, gap))
 
 
 def relax(state: Any, by: Factors, links: tuple[Link, ...]) -> Any:
