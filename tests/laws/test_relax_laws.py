@@ -31,7 +31,14 @@ def matrix(rates):
 
 @pytest.mark.parametrize("days", [1e-3, 0.3, 7.0])
 @pytest.mark.parametrize(
-    "rates", [(5.0, 16.0, 36.0, 0.1), (0.8, 0.8, 0.8, 0.8), (0.8, 0.8, 0.3, 0.3), (0.2, 0.5, 0.2, 0.5), (1.0, 1.0 + 1e-7, 2.0, 0.0)]
+    "rates",
+    [
+        (5.0, 16.0, 36.0, 0.1),
+        (0.8, 0.8, 0.8, 0.8),
+        (0.8, 0.8, 0.3, 0.3),
+        (0.2, 0.5, 0.2, 0.5),
+        (1.0, 1.0 + 1e-7, 2.0, 0.0),
+    ],
 )
 def test_the_closed_form_is_the_matrix_exponential(rates, days):
     start = np.array([1.0, 0.2, 0.3, 0.4])
