@@ -12,7 +12,7 @@ FLOORS: list[list[set[str]]] = [
     [{"sentences", "units"}, {"delivery"}, {"keys", "evidence", "bounded", "store"}, {"blocks"}, {"machine"}],
     [{"promises"}, {"protocol"}, {"cells"}, {"parquet"}, {"tables"}, {"study"}, {"outcomes"}],
     [{"body", "measure", "analysis", "exchange"}],
-    [{"allocation"}, {"trial", "calibrate", "respond"}],
+    [{"allocation"}, {"trial", "calibrate", "response"}],
     [{"design"}, {"impact", "exam"}],
     [{"figures"}, {"report"}],
     [{"verbs"}, {"cli", "web"}],

@@ -22,6 +22,7 @@ _WHERE = {
     "truth": "quell.trial",
     "analyse": "quell.analysis.plan",
     "repeat": "quell.design",
+    "respond": "quell.response",
     "read_study": "quell.exchange",
     "page": "quell.report:build",
     "BadInput": "quell.sentences",

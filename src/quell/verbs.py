@@ -154,26 +154,25 @@ def respond(dose: str, days: str, *, folder: pathlib.Path | None, tell: Tell, **
     """What a dose schedule does to patients, with a page and the numbers behind it."""
     import io
 
-    from quell import figures
-    from quell import respond as responding
-    from quell.report import response
+    from quell import figures, response
+    from quell.report import response as page
 
     folder = folder or pathlib.Path("out") / "respond"
     check_folder(folder)
     threading.Thread(target=figures.prepare, daemon=True).start()
     store.keep()
-    found = responding.respond(dose, days, tell=tell, **asked)
+    found = response.respond(dose, days, tell=tell, **asked)
     tell("drawing", None)
-    html, files = response.build(found)
+    html, files = page.build(found)
     table = io.BytesIO()
-    response.frame(found).write_parquet(table)
+    page.frame(found).write_parquet(table)
     results: dict[str, bytes | str] = {
         "response.json": to_json(found) + "\n",
         "response.parquet": table.getvalue(),
         "report.html": html,
     }
     written = deliver(folder, results | files)
-    lines = [response.sentence(found), *(f"  {one}" for one in found["warnings"]), f"report: {folder / 'report.html'}"]
+    lines = [page.sentence(found), *(f"  {one}" for one in found["warnings"]), f"report: {folder / 'report.html'}"]
     return found | {"files": [str(path) for path in written], "lines": lines}
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from quell import respond
+from quell import response
 
 
 def found(dose="1.5 MIU", days="1..5", **more):
-    return respond.respond(dose, days, **({"patients": 64, "until": 20, "draws": 0} | more))
+    return response.respond(dose, days, **({"patients": 64, "until": 20, "draws": 0} | more))
 
 
 def test_a_zero_dose_is_placebo():
@@ -17,7 +17,7 @@ def test_a_zero_dose_is_placebo():
 
 def test_chunks_and_company_change_nothing(monkeypatch):
     whole = found()
-    monkeypatch.setattr(respond, "CHUNK", 24)
+    monkeypatch.setattr(response, "CHUNK", 24)
     assert found() == whole
 
 
@@ -33,19 +33,19 @@ def test_mass_and_units_are_one_dose():
 
 
 def test_a_dose_per_square_metre_goes_by_each_ones_surface():
-    plan = respond.schedule("0.5 MIU/m2", "1, 3")
-    people = respond._drawn("ivory", 0, 8, 1)
+    plan = response.schedule("0.5 MIU/m2", "1, 3")
+    people = response._drawn("ivory", 0, 8, 1)
     np.testing.assert_allclose(plan.amounts(people)[:, 1], 0.5 * people.body_surface_area)
 
 
 def test_bins_agree_with_exact_quantiles_to_their_width(monkeypatch):
     exact = found(patients=300)
-    monkeypatch.setattr(respond, "EXACT", 10)
+    monkeypatch.setattr(response, "EXACT", 10)
     binned = found(patients=300)
     for name, row in exact["observables"].items():
         spread = np.array(row["q75"]) - np.array(row["q25"])
         gap = np.abs(np.array(binned["observables"][name]["q50"]) - np.array(row["q50"]))
-        assert (gap <= 2 * respond.BIN * np.abs(row["q50"]) + 0.05 * spread + 1e-9).all(), name
+        assert (gap <= 2 * response.BIN * np.abs(row["q50"]) + 0.05 * spread + 1e-9).all(), name
 
 
 @pytest.mark.parametrize("structures", [{"depletion": "none"}, {"limit": "consumption"}, {"contraction": "fast"}])

@@ -16,8 +16,6 @@ So the fall is larger where inflammation was higher. In the code ``resident`` co
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-
 from quell.body.parameters import Parameters, Scalar
 from quell.body.relax import Link
 
@@ -68,16 +66,3 @@ def drive(supplied: Scalar, calmed: Scalar, p: Parameters) -> dict[str, Scalar]:
 def uptake(resident: Scalar, recruited: Scalar, stable: Scalar) -> Scalar:
     """TBR of a vessel: 1 + B (resident + recruited), B the stable uptake above blood; ``resident`` counts from 1."""
     return 1 + stable * (1 + resident + recruited)
-
-
-def slices(tbr: Scalar, focality: Scalar, place: Scalar, number: int) -> Scalar:
-    """TBRmax of each of a vessel's slices, shape (number,): a hot segment on an even wall, of the same mean.
-
-    TBR_j = 1 + (TBR - 1) (1 + focality cos(2 pi (j/number - place))): the hottest slice lies at ``place`` (share of
-    the length). That uptake is focal is common knowledge; its size is assumed.
-
-    >>> [round(float(x), 2) for x in slices(2.0, 0.2, 0.0, 4)]
-    [2.2, 2.0, 1.8, 2.0]
-    """
-    along = jnp.arange(number) / number
-    return 1 + (tbr - 1) * (1 + focality * jnp.cos(2 * jnp.pi * (along - place)))
