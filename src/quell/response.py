@@ -20,6 +20,7 @@ SHARES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 MIU_PER_MG = 18.0 / 1.1  # E098
 AFTER, LONGEST = 28, 36_525  # days followed after the last dose unless asked otherwise; the most that can be
 STUDIED, HIGHEST = 3.0, 36.0  # 10^6 IU: the low doses studied (E087), the highest with published kinetics (E096)
+SAMPLE = 64  # patients on whom the numerical error is measured
 PER_DRAW = 128  # patients per drawn set of constants
 
 Progress = Callable[[str, float | None], None]
@@ -96,7 +97,7 @@ def respond(
         _lived(plan, patients, population_name, constants, key, given, tell) for given in (True, False)
     )
     observables = treated.summary()
-    people = _drawn(population_name, 0, min(patients, CHUNK), key)
+    people = _drawn(population_name, 0, min(patients, SAMPLE), key)
     error = course.accuracy(people, plan.amounts(people), constants, _grid(plan))
     for name, (low, high) in _unknown(plan, population_name, structures or {}, draws, key, tell).items():
         observables[name] |= {"fold_low": low, "fold_high": high}

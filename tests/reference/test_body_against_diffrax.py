@@ -79,13 +79,13 @@ def test_a_few_patients_agree_to_one_in_ten_thousand():
 
 @pytest.mark.slow
 def test_a_thousand_patients_agree_to_one_in_ten_thousand(capsys):
-    """At least 99 in 100 within 1e-4 in every observable, nobody beyond 5e-4; the worst is named."""
+    """Everybody within 1e-4 in every observable; the worst patient is named."""
     gaps, by_patient = worst(1000)
     name = max(gaps, key=lambda one: gaps[one].max())
     with capsys.disabled():
         share = (by_patient > 1e-4).mean()
         print(f"\nworst: patient {by_patient.argmax()}, {name}, {by_patient.max():.1e}; beyond 1e-4: {share:.1%}")
-    assert (by_patient > 1e-4).mean() < 0.01 and by_patient.max() < 5e-4
+    assert by_patient.max() < 1e-4
 
 
 def test_drug_is_conserved():

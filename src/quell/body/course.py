@@ -341,11 +341,13 @@ def accuracy(
     """The numerical error of a run, measured: some of its patients, evenly chosen, lived again four times as finely.
 
     The largest and the 99th percentile over patients of the relative error in any observable on any day (interleukin-2
-    above ``FLOORS``), and where the largest was.
+    above ``FLOORS``), and where the largest was. Events are put off: what follows an infarction moves with its hour, and
+    that is known to a hundredth of a day.
     """
     total = int(np.shape(patients.age)[0])
     who = np.unique(np.linspace(0, total - 1, min(sample, total)).astype(int))
     some, given = jax.tree.map(lambda x: np.asarray(x)[who], patients), np.asarray(amounts, dtype=float)[who]
+    some = some._replace(thresholds=jax.tree.map(lambda x: np.full_like(x, np.inf), some.thresholds))
     own = jax.tree.map(lambda x: np.asarray(x)[who] if np.ndim(x) else x, parameters)
     rough, fine = many(some, given, own, mesh).observed, many(some, given, own, refine(mesh, TIGHT)).observed
     gaps = {

@@ -33,10 +33,10 @@ class Mesh:
 # Grading, chosen by measurement (docs/measured.md). Small steps: on the day of a dose they start at FIRST, double after
 # every REPEAT and end at LONGEST[0]; on the days after it they are LONGEST[age]. All in days.
 FIRST, REPEAT = 0.003, 2
-LONGEST = (0.042, 0.036, 0.0625, 0.125, 0.25, 0.25, 0.25, 0.25, 0.25)
+LONGEST = (0.043, 0.04, 0.0715, 0.25, 0.5, 0.5, 0.5)
 WASHOUT = len(LONGEST)  # days after a dose until nothing of it is left (the slowest absorber keeps a billionth)
 BUSY, DAILY = 14, 2  # until this day there are so many steps of tissue a day, then one while the drug is there
-LATER = (0.03, 7.0)  # follow-up steps: share of the time since washout, and the longest, days
+LATER = (0.06, 14.0)  # follow-up steps: share of the time since washout, and the longest, days
 
 
 @functools.cache
