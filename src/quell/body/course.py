@@ -24,7 +24,7 @@ from quell.body.parameters import Parameters, Scalar
 from quell.body.person import UNITS, Observed, Person, State, Tissue, observe, person, start
 from quell.body.population import Patient
 from quell.body.risk import Events
-from quell.body.steps import Mesh, dense, mesh, refine, tape
+from quell.body.steps import Mesh, closer, dense, mesh, refine, tape
 from quell.machine import Machine
 
 __all__ = [
@@ -284,7 +284,7 @@ def many(
     """Many lives at once, as numpy arrays with a leading axis of patients.
 
     ``amounts`` has shape (N, number of dose days). ``parameters`` are shared, or one set per patient (leading axis N).
-    Lives whose ``doubt`` passes ``DOUBT`` are lived again in steps of a half, a quarter, an eighth.
+    Lives whose ``doubt`` passes ``DOUBT`` are lived again, the small steps halved, quartered, in eighths.
     No byte depends on N, on order or on the number of cores. ``progress(done, of)`` is called now and then.
     Raises ValueError when shapes do not agree.
     """
@@ -303,7 +303,7 @@ def many(
         if len(again) == 0:
             break
         some = jax.tree.map(lambda x, who=again: x[who] if np.ndim(x) else x, _inputs(patients, parameters))
-        better = MACHINE.run(some, amounts[again], tape(refine(mesh, finer)))
+        better = MACHINE.run(some, amounts[again], tape(closer(mesh, finer)))
         for old, new in zip(jax.tree.leaves((seen, outcome)), jax.tree.leaves(better), strict=True):
             old[again] = new
     if mesh.early:
