@@ -40,7 +40,6 @@ COVARIATES: dict[str, tuple[str, str, str | tuple[str, ...]]] = {
     "diabetes": ("diabetes", "", "yes"),
     "smoker": ("smoking", "", SMOKING),
     "statin": ("statin", "", "yes"),
-    "statin_intensified": ("statin made stronger on study day 1", "", "yes"),
     "beta_blocker": ("beta-blocker", "", "yes"),
     "renin_angiotensin_inhibitor": ("renin-angiotensin inhibitor", "", "yes"),
     "angioplasty_for_index": ("angioplasty for the index event", "", "yes"),
