@@ -39,6 +39,15 @@ class Caution(enum.IntFlag):
     NOT_REACHED = 4096
     MISSING = 8192
     NOT_POSITIVE = 16384
+    # repeated measures
+    SIMPLER_COVARIANCE = 1 << 15
+    AT_BOUNDARY = 1 << 16
+    # survival and competing risks
+    NON_PROPORTIONAL = 1 << 19
+    # recurrent events
+    FEW_CLUSTERS = 1 << 23
+    # imputation
+    ASSUMED_UNSEEN = 1 << 35
 
 
 SENTENCES: dict[Caution, str] = {
@@ -57,6 +66,11 @@ SENTENCES: dict[Caution, str] = {
     Caution.NOT_REACHED: "The curve or its limit does not reach the level asked for.",
     Caution.MISSING: "Patients with a missing value were left out of this analysis.",
     Caution.NOT_POSITIVE: "Values of zero or less have no logarithm: their patients were left out.",
+    Caution.SIMPLER_COVARIANCE: "The covariance asked for could not be fitted; the simpler one named in the method was used.",
+    Caution.AT_BOUNDARY: "A variance or correlation is estimated at the edge of what is possible: its error is understated.",
+    Caution.NON_PROPORTIONAL: "The hazards do not look proportional (p < 0.05): one ratio does not describe the whole follow-up.",
+    Caution.FEW_CLUSTERS: "Fewer than 20 people carry the robust error: it is likely too small.",
+    Caution.ASSUMED_UNSEEN: "Values never observed were imputed under the stated assumption, which the data cannot check.",
 }
 
 FEW_EVENTS = 10
