@@ -16,9 +16,10 @@ from typing import Any, cast
 import pydantic
 
 from quell.promises import (
-    COUNTED,
+    DERIVED,
     METHODS,
-    TIMED,
+    NEEDS_COMPETING,
+    STOPPING,
     Allocation,
     Analysis,
     AnalysisSet,
@@ -129,8 +130,10 @@ class Protocol:
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Every kind of event that an endpoint names."""
-        return tuple(dict.fromkeys(event for endpoint in self.endpoints for event in endpoint.components))
+        """Every kind of event that an endpoint or an estimand names."""
+        named = [event for one in self.endpoints for event in (*one.components, *one.competing)]
+        named += [event for one in self.estimands for met in one.intercurrent_events for event in met.recorded]
+        return tuple(dict.fromkeys(event for event in named if event not in (STOPPING, DERIVED)))
 
     # -- text ----------------------------------------------------------------------------------------------------
     @staticmethod
@@ -303,6 +306,7 @@ def _questions_answerable(protocol: Protocol) -> None:
                 raise ValueError(
                     f"endpoint '{endpoint.name}' is read at visit '{visit}', which is not planned. {near(visit, visits)}"
                 )
+        _levels_known(protocol, endpoint)
     for estimand in protocol.estimands:
         if estimand.endpoint not in [one.name for one in protocol.endpoints]:
             raise ValueError(
@@ -324,6 +328,16 @@ def _questions_answerable(protocol: Protocol) -> None:
         raise ValueError(f'exactly one analysis has role = "primary"; here it is {found}.')
 
 
+def _levels_known(protocol: Protocol, endpoint: Endpoint) -> None:
+    kinds = {one.name: one.kind for one in protocol.endpoints}
+    for level in endpoint.levels:
+        if level not in kinds or kinds[level] == "hierarchical":
+            others = [name for name, kind in kinds.items() if kind != "hierarchical"]
+            raise ValueError(
+                f"endpoint '{endpoint.name}' has the level '{level}', which is no endpoint that can be compared. {near(level, others)}"
+            )
+
+
 def _answerable(protocol: Protocol, analysis: Analysis) -> None:
     known = [one.name for one in protocol.estimands]
     if analysis.estimand not in known:
@@ -331,31 +345,27 @@ def _answerable(protocol: Protocol, analysis: Analysis) -> None:
             f"analysis '{analysis.name}' answers estimand '{analysis.estimand}', which is not declared. {near(analysis.estimand, known)}"
         )
     estimand = protocol.estimand(analysis.estimand)
-    endpoint = protocol.endpoint(estimand.endpoint)
-    if estimand.summary not in METHODS[analysis.method]:
-        fits = [method for method, summaries in METHODS.items() if estimand.summary in summaries]
+    endpoint, way = protocol.endpoint(estimand.endpoint), METHODS[analysis.method]
+    answering = [name for name, other in METHODS.items() if estimand.summary in other.summaries]
+    reading = [name for name, other in METHODS.items() if endpoint.kind in other.kinds]
+    if estimand.summary not in way.summaries:
+        fits = [name for name in answering if name in reading] or answering
         raise ValueError(
             f"analysis '{analysis.name}': {analysis.method} does not estimate a {estimand.summary}. Methods that do: {', '.join(fits)}."
         )
-    fitting = [one for one in METHODS if _fits(one, endpoint)]
-    if analysis.method not in fitting:
+    if endpoint.kind not in way.kinds:
+        fits = [name for name in reading if name in answering] or reading
         raise ValueError(
             f"analysis '{analysis.name}': {analysis.method} does not fit the {endpoint.kind} endpoint '{endpoint.name}'. "
-            f"Methods that do: {', '.join(fitting) or 'none yet; declare a continuous endpoint for each visit'}."
+            f"Methods that do: {', '.join(fits)}."
         )
-    landmark = analysis.method in ("kaplan-meier difference", "restricted mean") or (
-        analysis.method in COUNTED and endpoint.timed
-    )
-    if landmark and not estimand.until:
+    by_a_day = way.horizon or (endpoint.timed and "responder" in way.kinds)
+    if by_a_day and not estimand.until:
         raise ValueError(
             f"analysis '{analysis.name}' needs a horizon. Add until = \"2 years\" to estimand '{estimand.name}'."
         )
-
-
-def _fits(method: str, endpoint: Endpoint) -> bool:
-    """Whether a method can analyse this kind of endpoint; one followed over visits is analysed visit by visit."""
-    if method in TIMED:
-        return endpoint.timed
-    if method in COUNTED:
-        return endpoint.timed or endpoint.kind == "responder"
-    return endpoint.kind == "continuous"
+    if analysis.method in NEEDS_COMPETING and not endpoint.competing:
+        raise ValueError(
+            f"analysis '{analysis.name}': {analysis.method} is about events that compete. "
+            f"Add competing = [\"other death\"] (what can happen first) to endpoint '{endpoint.name}'."
+        )

@@ -41,6 +41,10 @@ class Columns:
     levels: Mapping[str, tuple[str, ...]]  # what the codes of a factor mean
     events: Mapping[str, np.ndarray]  # study day of the first of each kind
     followed: Mapping[str, np.ndarray]  # study day until which known; "" for every kind of event
+    # every day of each kind of event, (..., subjects, most that anybody had), inf where there are fewer
+    occurrences: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    stopped: np.ndarray | None = None  # study day on which treatment was stopped early; inf where it was not
+    visited: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # visit to study day; NaN unknown
 
     def reading(self, quantity: str, location: str, visit: str) -> np.ndarray:
         """One quantity at one visit; raises StudyError where the study never recorded it."""
@@ -52,14 +56,27 @@ class Columns:
             )
         return found
 
+    def every(self, kinds: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """All days of these events, (..., subjects, most), inf where there are fewer; and until when each was followed."""
+        never = np.full((*self.arm.shape, 1), np.inf)
+        days = np.concatenate([self.occurrences.get(kind, never) for kind in kinds], axis=-1)
+        until = self.until(kinds)
+        kept = np.where(days <= until[..., None], days, np.inf)
+        return np.sort(kept, axis=-1), np.where(np.isfinite(until), until, np.nan)
+
+    def until(self, kinds: tuple[str, ...]) -> np.ndarray:
+        """Until which study day each person is known for these events. Raises StudyError where nobody is."""
+        ends = [self.followed[kind] for kind in kinds if kind in self.followed]
+        until = np.min(ends, axis=0) if ends else self.followed.get("", np.full(self.arm.shape, np.inf))
+        if not np.isfinite(until).any():
+            raise StudyError("the study does not say until when anybody was followed. Give the table 'followed'.")
+        return until
+
     def first(self, kinds: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Time in whole days and whether it ended with one of these events: the first of a composite."""
         never = np.full(self.arm.shape, np.inf)
         day = np.min([self.events.get(kind, never) for kind in kinds], axis=0)
-        ends = [self.followed[kind] for kind in kinds if kind in self.followed]
-        until = np.min(ends, axis=0) if ends else self.followed.get("", never)
-        if not np.isfinite(until).any():
-            raise StudyError("the study does not say until when anybody was followed. Give the table 'followed'.")
+        until = self.until(kinds)
         happened = np.isfinite(day) & ((day <= until) | ~np.isfinite(until))
         known = np.where(np.isfinite(until), until, np.nan)  # without an event, nothing says until when they were seen
         return np.where(happened, day, known), happened
@@ -158,6 +175,9 @@ class Study:
             levels=levels,
             events=_days_of(self["events"], order, "event", "day"),
             followed=_days_of(self["followed"].with_columns(pl.col("event").fill_null("")), order, "event", "until"),
+            occurrences=_all_days(self["events"], order),
+            stopped=_stopped(self["milestones"], order),
+            visited=_visited(self["readings"], order),
         )
 
 
@@ -209,6 +229,40 @@ def _days_of(table: pl.DataFrame, order: pl.Series, kind: str, day: str) -> dict
         at = _place(order, first["subject"])
         values[at[at >= 0]] = first[day].to_numpy()[at >= 0]
         found[str(name)] = values
+    return found
+
+
+def _all_days(table: pl.DataFrame, order: pl.Series) -> dict[str, np.ndarray]:
+    """Every day of each kind of event, (subjects, most), rising; inf where there are fewer."""
+    found: dict[str, np.ndarray] = {}
+    for (name,), rows in table.drop_nulls("day").group_by("event", maintain_order=True):
+        rows = rows.sort("day").with_columns(number=pl.int_range(pl.len()).over("subject"))
+        at, number = _place(order, rows["subject"]), rows["number"].to_numpy()
+        values = np.full((len(order), int(number.max()) + 1), np.inf)
+        values[at[at >= 0], number[at >= 0]] = rows["day"].to_numpy()[at >= 0]
+        found[str(name)] = values
+    return found
+
+
+def _stopped(milestones: pl.DataFrame, order: pl.Series) -> np.ndarray | None:
+    """The day on which each person's treatment ended before its time; None where the record does not say."""
+    rows = milestones.filter(pl.col("milestone") == "completed treatment")
+    if not rows.height:
+        return None
+    early = rows.filter(~pl.col("reached")).drop_nulls("day")
+    values, at = np.full(len(order), np.inf), _place(order, early["subject"])
+    values[at[at >= 0]] = early["day"].to_numpy()[at >= 0]
+    return values
+
+
+def _visited(readings: pl.DataFrame, order: pl.Series) -> dict[str, np.ndarray]:
+    """The study day of each visit, by subject; NaN where it is not known."""
+    rows = readings.drop_nulls(["visit", "day"]).group_by("visit", "subject", maintain_order=True).agg(pl.col("day").min())
+    found: dict[str, np.ndarray] = {}
+    for (visit,), these in rows.group_by("visit", maintain_order=True):
+        values, at = np.full(len(order), np.nan), _place(order, these["subject"])
+        values[at[at >= 0]] = these["day"].to_numpy()[at >= 0]
+        found[str(visit)] = values
     return found
 
 

@@ -129,7 +129,7 @@ ASKED = [
     (lambda: means.ancova(Y, ARM[:5]), "do not fit together"),
     (lambda: means.ancova(Y, ARM, contrast=(1, 1)), "two different arm codes"),
     (lambda: means.ancova(Y, np.array(list("aabbcc"))), "number the labels first"),
-    (lambda: means.ancova(Y, ARM, covariance="HC9"), "'classical', 'HC2' or 'HC3'"),
+    (lambda: means.ancova(Y, ARM, covariance="HC9"), "choose 'classical', 'HC0'"),
     (lambda: means.ls_means(Y, ARM, factors=[ARM[:3]]), "do not fit together"),
     (lambda: survival.logrank(DAY, ARM[:4], ARM), "do not fit together"),
     (lambda: survival.kaplan_meier(DAY, ARM, interval="logit"), "'log-log', 'log' or 'plain'"),

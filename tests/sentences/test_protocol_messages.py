@@ -99,7 +99,7 @@ CASES = {
     ),
     "a method that does not fit": (
         at(["analyses", 0, "method"], "log-rank"),
-        "mine.toml: analysis 'index vessel TBRmax': log-rank does not estimate a difference in means. Methods that do: ancova, two-sample t.",
+        "mine.toml: analysis 'index vessel TBRmax': log-rank does not estimate a difference in means. Methods that do: ancova, robust ancova, two-sample t.",
     ),
     "an analysis of nothing": (
         at(["analyses", 0, "estimand"], "index vesel TBRmax"),

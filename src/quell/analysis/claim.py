@@ -46,8 +46,21 @@ class Caution(enum.IntFlag):
     NON_PROPORTIONAL = 1 << 19
     # recurrent events
     FEW_CLUSTERS = 1 << 23
+    # means, responders and agreement
+    DIVIDED = 1 << 31
+    FEW_SITES = 1 << 32
+    LONE_STRATUM = 1 << 33
+    NOISY_BASELINE = 1 << 34
+    # win ratio
+    UNDECIDED_MISSING = 1 << 27
+    ONE_SIDED = 1 << 28
+    # Bayesian readings and borrowing
+    PRIOR_CONFLICT = 1 << 29
+    FEW_STUDIES = 1 << 30
     # imputation
     ASSUMED_UNSEEN = 1 << 35
+    FEW_IMPUTATIONS = 1 << 36
+    NOTHING_TO_TIP = 1 << 37
 
 
 SENTENCES: dict[Caution, str] = {
@@ -70,7 +83,17 @@ SENTENCES: dict[Caution, str] = {
     Caution.AT_BOUNDARY: "A variance or correlation is estimated at the edge of what is possible: its error is understated.",
     Caution.NON_PROPORTIONAL: "The hazards do not look proportional (p < 0.05): one ratio does not describe the whole follow-up.",
     Caution.FEW_CLUSTERS: "Fewer than 20 people carry the robust error: it is likely too small.",
+    Caution.DIVIDED: "The covariates divide those with the event from those without: the maximum-likelihood odds ratio does not exist.",
+    Caution.FEW_SITES: "Fewer than 20 clusters carry the cluster-robust error: it is likely too small.",
+    Caution.LONE_STRATUM: "A stratum holds patients of one arm only: it does not inform the comparison.",
+    Caution.NOISY_BASELINE: "The stated measurement error leaves little or no true spread of the baseline: slopes on it are not determined.",
+    Caution.UNDECIDED_MISSING: "Values were missing: their pairs were left undecided at that priority and compared at the next.",
+    Caution.ONE_SIDED: "An arm won no pair: the win ratio has no error; read the net benefit or the Finkelstein-Schoenfeld test.",
+    Caution.PRIOR_CONFLICT: "The data are surprising under the prior (predictive p < 0.05): report both, not only their average.",
+    Caution.FEW_STUDIES: "Fewer than five earlier studies: how much they differ comes mostly from its prior.",
     Caution.ASSUMED_UNSEEN: "Values never observed were imputed under the stated assumption, which the data cannot check.",
+    Caution.FEW_IMPUTATIONS: "Too few imputations: their random error exceeds a tenth of the standard error.",
+    Caution.NOTHING_TO_TIP: "The result is not significant to begin with: no change of the missing values can tip it.",
 }
 
 FEW_EVENTS = 10
@@ -118,6 +141,8 @@ def critical(level: float, df: Any = np.inf) -> np.ndarray:
     if not 0 < level < 1:
         raise ClaimError(f"The confidence level is {level}; it must lie between 0 and 1, for example 0.95.")
     df = np.asarray(df, float)
+    if df.size > 1 and (df == df.flat[0]).all():  # most batches share one: the quantile is slow, and needed once
+        return np.full(df.shape, critical(level, df.flat[0]))
     student = special.stdtrit(np.where(np.isfinite(df) & (df > 0), df, 1.0), (1 + level) / 2)
     return np.where(df > 0, np.where(np.isinf(df), special.ndtri((1 + level) / 2), student), np.nan)
 
@@ -163,7 +188,7 @@ def exponentiate(log_scale: Estimate) -> Estimate:
 class Claim:
     """One estimate as it may be said aloud; it cannot be made without an n and an error.
 
-    `estimate`, `lower` and `upper` are in `unit`; on a ratio scale (`scale` ending in "ratio") no effect is 1 and `se`
+    `estimate`, `lower` and `upper` are in `unit`; on a ratio scale (`scale` ending in "ratio" or "odds") no effect is 1 and `se`
     is that of the logarithm. A pure test has no estimate but a statistic, a p and an n. What could not be estimated is
     None, and then `warnings` says why.
 
@@ -207,7 +232,7 @@ class Claim:
 
     @property
     def is_ratio(self) -> bool:
-        return self.scale.endswith("ratio")
+        return self.scale.endswith(("ratio", "odds"))
 
     @property
     def sentence(self) -> str:

@@ -171,7 +171,7 @@ def _analysed(columns: Columns, protocol: Protocol, estimand: Estimand) -> tuple
     inside = columns.sets.get(estimand.population, np.ones(columns.arm.shape, dtype=bool))
     outcome, word = _outcome(columns, endpoint)
     needs = [(inside, f"not in the set '{estimand.population}'"), (outcome, word)]
-    if "baseline" in protocol.primary.adjust and not endpoint.timed:
+    if "baseline" in protocol.primary.adjust and endpoint.quantity:
         known = np.isfinite(baseline(columns, protocol, endpoint.quantity, endpoint.location))
         needs.append((known, f"no baseline {endpoint.quantity}"))
     included = np.all([need for need, _ in needs], axis=0)
@@ -180,10 +180,12 @@ def _analysed(columns: Columns, protocol: Protocol, estimand: Estimand) -> tuple
 
 
 def _outcome(columns: Columns, endpoint: Endpoint) -> tuple[np.ndarray, str]:
-    if endpoint.timed:
+    if endpoint.counted:
         ends = [columns.followed[kind] for kind in (*endpoint.components, "") if kind in columns.followed]
         known = np.any([np.isfinite(end) for end in ends], axis=0) if ends else np.zeros(columns.arm.shape, dtype=bool)
         return known, "not followed"
+    if endpoint.kind == "hierarchical":
+        return np.ones(columns.arm.shape, dtype=bool), ""
     visits = endpoint.visits or (endpoint.visit,)
     arrays = [columns.readings.get((endpoint.quantity, endpoint.location, visit)) for visit in visits]
     known = [np.isfinite(array) for array in arrays if array is not None]

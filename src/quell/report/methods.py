@@ -39,8 +39,61 @@ METHODS: dict[str, tuple[str, str]] = {
         "Heinze and Schemper 2001, doi:10.1111/j.0006-341X.2001.00114.x",
     ),
     "restricted mean": (
-        "Difference of areas under the event-free curves up to a horizon.",
+        "Difference (or ratio) of areas under the event-free curves up to a horizon.",
         "Royston and Parmar 2013, doi:10.1186/1471-2288-13-152",
+    ),
+    "robust ancova": (
+        "Analysis of covariance with errors that hold where spread differs between people (HC3).",
+        "MacKinnon and White 1985, doi:10.1016/0304-4076(85)90158-7",
+    ),
+    "mmrm": (
+        "Mixed model for repeated measures: arm by visit, covariates by visit, correlated visits of one person, fitted by REML; missing visits count as missing at random.",
+        "Mallinckrodt et al. 2008, doi:10.1177/009286150804200402; degrees of freedom: Kenward and Roger 1997, doi:10.2307/2533558",
+    ),
+    "conditional mean imputation": (
+        "Missing visits take their expected value under the stated assumption; analysis of covariance at the last visit; error by the jackknife over people.",
+        "Wolbers et al. 2022, doi:10.1002/pst.2234",
+    ),
+    "multiple imputation": (
+        "Missing visits drawn many times under the stated assumption; analysis of covariance in each; pooled by Rubin’s rules.",
+        "Carpenter, Roger and Kenward 2013, doi:10.1080/10543406.2013.834911; Barnard and Rubin 1999, doi:10.1093/biomet/86.4.948",
+    ),
+    "stratified score interval": (
+        "Difference of two proportions across strata, with a score interval.",
+        "Miettinen and Nurminen 1985, doi:10.1002/sim.4780040211",
+    ),
+    "standardised logistic": (
+        "Logistic regression on arm and covariates; the average risk were everybody on each arm, and its contrast (g-computation).",
+        "Ge et al. 2011, doi:10.1177/009286151104500409; Ye et al. 2023, doi:10.1080/24754269.2023.2205802",
+    ),
+    "aalen-johansen difference": (
+        "Difference of cumulative incidences at a landmark, where other events can come first.",
+        "Aalen and Johansen 1978, Scand J Statist 5:141",
+    ),
+    "max-combo": (
+        "The largest of several weighted log-rank tests, early, middle and late, with their joint distribution.",
+        "Lin et al. 2020, doi:10.1080/19466315.2019.1697738",
+    ),
+    "gray": ("Test of equal cumulative incidence where other events can come first.", "Gray 1988, doi:10.1214/aos/1176350951"),
+    "fine-gray": (
+        "Regression of the hazard of the subdistribution: people with a competing event stay at risk.",
+        "Fine and Gray 1999, doi:10.1080/01621459.1999.10474144",
+    ),
+    "proportional rates": (
+        "Proportional rates of repeated events (Andersen and Gill’s model), with errors that allow events of one person to depend on each other.",
+        "Lin, Wei, Yang and Ying 2000, doi:10.1111/1467-9868.00259",
+    ),
+    "negative binomial": (
+        "Negative binomial regression of the number of events, with the time followed as exposure.",
+        "Keene et al. 2007, doi:10.1002/pst.250",
+    ),
+    "mean cumulative function": (
+        "Mean number of events per person up to a horizon, with deaths counted as ends; difference between arms.",
+        "Ghosh and Lin 2000, doi:10.1111/j.0006-341X.2000.00554.x",
+    ),
+    "win statistics": (
+        "Every person on one arm is compared with every person on the other, on the most serious outcome first.",
+        "Pocock et al. 2012, doi:10.1093/eurheartj/ehr352; Bebu and Lachin 2016, doi:10.1093/biostatistics/kxv032",
     ),
 }
 

@@ -318,7 +318,12 @@ def _attributes(protocol: Protocol, estimand: Estimand) -> list[str]:
 
 def _variable(endpoint: Endpoint) -> str:
     if endpoint.timed:
-        return f"time to the first of: {', '.join(endpoint.components)}"
+        first = f"time to the first of: {', '.join(endpoint.components)}"
+        return f"{first}, before {' or '.join(endpoint.competing)}" if endpoint.competing else first
+    if endpoint.kind == "recurrent":
+        return f"every occurrence of: {', '.join(endpoint.components)}"
+    if endpoint.kind == "hierarchical":
+        return f"compared in this order: {', then '.join(endpoint.levels)}"
     place = f" of the {endpoint.location}" if endpoint.location else ""
     when = " and ".join(endpoint.visits) or endpoint.visit
     scale = "" if endpoint.scale == "value" else f"{endpoint.scale} of "

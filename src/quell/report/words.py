@@ -175,14 +175,24 @@ class _Effect(NamedTuple):
         return f"between {start} and {self.say(far)}"
 
 
+# What a ratio is a ratio of, by a word of its summary
+_RATIOS = {
+    "hazard": "the rate",
+    "rate ratio": "the rate",
+    "risk ratio": "the risk",
+    "odds ratio": "the odds",
+    "win": "the chance of the better course",
+    "restricted mean": "the time free",
+}
+
+
 def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) -> tuple[_Effect, list[float]]:
     """The words of an effect, and its estimate and limits as differences (percent for ratios, people in 100 for risks)."""
     name = endpoint.name if endpoint else claim.name
     values = [value if value is not None else math.nan for value in (claim.estimate, claim.lower, claim.upper)]
     summary = estimand.summary if estimand else claim.scale
     if claim.is_ratio:
-        what = f"the rate of {name} was" if "hazard" in summary else f"{name} was on average"
-        what = f"the risk of {name} was" if summary == "risk ratio" else what
+        what = next((f"{said} of {name} was" for word, said in _RATIOS.items() if word in summary), f"{name} was on average")
         effect = _Effect(what, "lower", "higher", PERCENT, 0)
         return effect, [100 * (value - 1) for value in values]
     if summary == "risk difference":
@@ -192,6 +202,11 @@ def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) 
         effect = _Effect("of 100 people,", "fewer", "more", "", few, f" had {name}{within}")
         return effect, [scale * value for value in values]
     unit = f" {claim.unit}" if claim.unit not in ("", "1") else ""
+    if summary == "net benefit":
+        return _Effect("of 100 pairs of people,", "fewer", "more", "", 0, " were better"), [100 * v for v in values]
+    if summary == "difference in mean number of events":
+        within = f" by {estimand.until}" if estimand and estimand.until else ""
+        return _Effect(f"the number of {name} per person{within} was", "lower", "higher", "", places(claim)), values
     if summary == "difference in restricted mean time":
         return _Effect("time without an event was on average", "shorter", "longer", unit, places(claim)), values
     change = "the change in " if endpoint and "change" in endpoint.scale and "change" not in name else ""
@@ -297,7 +312,7 @@ def _beware(claim: Claim, claims: Claims, protocol: Protocol, *, randomised: int
         yield "That the drug works: these people are virtual and live by quell’s assumptions."
     if claim.estimate is not None and not is_clear(claim):
         yield "That there is no effect: the interval also holds effects worth having."
-    if endpoint is not None and not endpoint.timed:
+    if endpoint is not None and endpoint.quantity:
         yield f"That people live longer or stay well: {endpoint.name} is a measurement, not an illness."
     if estimand is not None and estimand.population not in ("randomised", ""):
         yield (

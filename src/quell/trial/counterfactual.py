@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from quell import keys, outcomes
-from quell.promises import Estimand
+from quell.promises import Endpoint, Estimand, whole_days
 from quell.protocol import Protocol
 from quell.study import Columns
 from quell.trial.attend import follow
@@ -19,7 +19,6 @@ from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
 from quell.trial.recruit import gather
 from quell.trial.world import World
-from quell.units import days
 
 GROUPS = 20
 PEOPLE = 200  # in each group
@@ -84,7 +83,7 @@ def truths(protocol: Protocol, lived: Mapping[str, Records]) -> dict[str, Truth]
     found: dict[str, Truth] = {}
     for analysis in protocol.analyses:
         estimand = protocol.estimand(analysis.estimand)
-        summary = _summary(estimand)
+        summary = _summary(estimand, protocol.endpoint(estimand.endpoint))
         if summary is None:
             continue
         for active in estimand.active:
@@ -125,7 +124,7 @@ def selection(protocol: Protocol, lived: Mapping[str, Records]) -> list[Selectio
 
 def _selected(estimand: Estimand, of: str, pair: list[tuple[Outcome, np.ndarray]]) -> Selection:
     """Risk by the estimand's horizon in each arm, and their difference, among those chosen."""
-    until = days(estimand.until)
+    until = whole_days(estimand.until)
     return Selection(
         estimand.name,
         of,
@@ -136,10 +135,16 @@ def _selected(estimand: Estimand, of: str, pair: list[tuple[Outcome, np.ndarray]
 
 
 def _outcome(protocol: Protocol, columns: Columns, estimand: Estimand) -> Outcome:
-    endpoint = protocol.endpoint(estimand.endpoint)
+    endpoint, met = protocol.endpoint(estimand.endpoint), estimand.intercurrent_events
+    if endpoint.competing:
+        return outcomes.causes(columns, endpoint, met)
     if endpoint.timed:
-        return columns.first(endpoint.components)
-    value = outcomes.measured(protocol, columns, endpoint)
+        return outcomes.timed(columns, endpoint, met)
+    if endpoint.kind == "recurrent":
+        days, until = columns.every(endpoint.components)
+        horizon = np.minimum(until, whole_days(estimand.until) if estimand.until else np.inf)
+        return (days <= horizon[..., None]).sum(axis=-1).astype(float), horizon
+    value = outcomes.measured(protocol, columns, endpoint, met)
     return value, ~np.isnan(value)
 
 
@@ -157,26 +162,31 @@ def _jackknife(summary: Callable[[Outcome, Outcome], float], pair: list[tuple[Ou
     return Truth(without(None), float(error), int(pair[0][1].sum()))
 
 
-def _summary(estimand: Estimand) -> Callable[[Outcome, Outcome], float] | None:
-    """How an estimand's summary measure is computed from complete outcomes under two arms."""
-    until = days(estimand.until) if estimand.until else np.inf
+def _summary(estimand: Estimand, endpoint: Endpoint) -> Callable[[Outcome, Outcome], float] | None:
+    """How an estimand's summary measure is computed from complete outcomes under two arms; None where it is not."""
+    until = whole_days(estimand.until) if estimand.until else np.inf
     mean = lambda outcome: outcome[0][outcome[1].astype(bool)].mean()  # noqa: E731 - reads as the equation
     log_mean = lambda outcome: np.log(outcome[0][outcome[1].astype(bool)]).mean()  # noqa: E731
+    risk = mean if endpoint.kind == "responder" else (lambda outcome: _risk(outcome, until))
+    odds = lambda outcome: risk(outcome) / (1 - risk(outcome))  # noqa: E731
     table: dict[str, Callable[[Outcome, Outcome], Any]] = {
         "difference in means": lambda a, c: mean(a) - mean(c),
         "ratio of geometric means": lambda a, c: np.exp(log_mean(a) - log_mean(c)),
-        "risk difference": (lambda a, c: _risk(a, until) - _risk(c, until))
-        if estimand.until
-        else (lambda a, c: mean(a) - mean(c)),
+        "risk difference": lambda a, c: risk(a) - risk(c),
+        "risk ratio": lambda a, c: risk(a) / risk(c),
+        "odds ratio": lambda a, c: odds(a) / odds(c),
         "difference in restricted mean time": lambda a, c: _area(a, until) - _area(c, until),
+        "ratio of restricted mean time": lambda a, c: _area(a, until) / _area(c, until),
         "hazard ratio": _hazard_ratio,
+        "rate ratio": lambda a, c: (a[0].sum() / a[1].sum()) / (c[0].sum() / c[1].sum()),
+        "difference in mean number of events": lambda a, c: a[0].mean() - c[0].mean(),
     }
     return table.get(estimand.summary)
 
 
 def _by_day(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """Events and people at risk on each whole day."""
-    time, event = outcome[0].astype(int), outcome[1].astype(bool)
+    time, event = outcome[0].astype(int), outcome[1] == 1
     length = int(time.max(initial=0)) + 1
     ended = np.bincount(time, minlength=length)
     return np.bincount(time[event], minlength=length), ended[::-1].cumsum()[::-1]
@@ -189,6 +199,9 @@ def _survival(outcome: Outcome) -> np.ndarray:
 
 
 def _risk(outcome: Outcome, until: float) -> float:
+    """The share who have had the event by a day; where others compete with it (cause 2), they are not risk-free of it."""
+    if (outcome[1] == 2).any():  # nobody is censored before the horizon here, so the cumulative incidence is a share
+        return float(((outcome[1] == 1) & (outcome[0] <= until)).mean())
     survival = _survival(outcome)
     return float(1 - survival[min(int(until), len(survival) - 1)])
 

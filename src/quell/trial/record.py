@@ -74,6 +74,12 @@ class Records:
             levels=levels,
             events={kind: days.min(axis=-1) for kind, days in self.events.items()},
             followed={"": self.until},
+            occurrences=dict(self.events),
+            stopped=np.where(self.completed, np.inf, np.minimum(self.leaves, self.death)),
+            visited={
+                visit.name: np.where(self.present[..., v], self.visit_day[..., v], np.nan)
+                for v, visit in enumerate(lay_out(self.protocol).visits)
+            },
         )
 
     def study(self, trial: int = 0) -> Study:
