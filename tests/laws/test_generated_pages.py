@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from tools import evidence_page, model_page
+from tools import analyses_page, evidence_page, model_page
 
 DOCS = pathlib.Path(model_page.__file__).parent.parent / "docs"
 
@@ -11,6 +11,11 @@ DOCS = pathlib.Path(model_page.__file__).parent.parent / "docs"
 def test_the_model_page_is_up_to_date():
     """Run ``make pages`` after a change to the constants or to an organ's words."""
     assert (DOCS / "the-model.md").read_text("utf-8") == model_page.page()
+
+
+def test_the_page_of_analyses_is_up_to_date():
+    """Run ``make pages`` after a method is declared."""
+    assert analyses_page.PAGE.read_text("utf-8") == analyses_page.page()
 
 
 def test_the_evidence_page_follows_from_its_numbers():
