@@ -40,7 +40,7 @@ estimand = "hsCRP had nobody stopped"
 method = "mmrm"
 adjust = ["baseline"]
 covariance = "unstructured"
-degrees = "kenward-roger"
+degrees = "kenward-roger-linear"
 ```
 
 ## Methods
@@ -58,10 +58,11 @@ TAIL = """
 | `factors`, `strata` | models; tests and Cox regression | categories: in a linear model both are factors; a log-rank test and Cox regression are stratified by `strata` |
 | `level` | all | of the interval, 0.95 unless said |
 | `role` | all | primary (exactly one), secondary, sensitivity, supplementary, exploratory |
-| `covariance` | `mmrm` | unstructured, heterogeneous toeplitz, toeplitz, heterogeneous ar1, ar1, heterogeneous compound symmetry, compound symmetry |
-| `degrees` | `mmrm` | satterthwaite, kenward-roger (the full form), kenward-roger-linear (the form of SAS) |
+| `covariance` | `mmrm` | unstructured (unless said), heterogeneous Toeplitz, Toeplitz, heterogeneous autoregressive, autoregressive, heterogeneous compound symmetry, compound symmetry, heterogeneous ante-dependence, ante-dependence |
+| `degrees` | `mmrm` | kenward-roger-linear (unless said; what SAS's ddfm=kr gives for an unstructured covariance), kenward-roger (the full form, as R's mmrm), kenward-roger-sas (SAS's ddfm=kr for every structure), satterthwaite, empirical-jackknife |
 | `assume` | imputation | missing at random, jump to reference, copy reference, copy increments in reference |
 | `delta` | imputation | added to what is imputed on the active arm |
+| `prior` | estimates | `{ mean = -0.1, sd = 0.2, source = "…" }`: the claim is then the posterior (median, credible interval, chance of benefit); of the logarithm for a ratio; `weight` and `vague_sd` make it a robust mixture |
 
 ## Intercurrent events
 

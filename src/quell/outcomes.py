@@ -64,6 +64,18 @@ def series(
     return np.where(failed, worst(endpoint, values), values) if failed.any() else values
 
 
+def affected(protocol: Protocol, columns: Columns, endpoint: Endpoint, met: Met = ()) -> np.ndarray | None:
+    """The first visit, by number, after a hypothetical strategy's event, (..., subjects); the number of visits for never.
+
+    None where no such event is recorded: then what was never seen counts from the last value on.
+    """
+    acting = [one for one in _acting(met) if one.strategy == "hypothetical"]
+    if not acting:
+        return None
+    first = np.min([day_of(columns, one) for one in acting], axis=0)
+    return (_days(protocol, columns, endpoint.visits) <= first[..., None]).sum(axis=-1)
+
+
 def timed(columns: Columns, endpoint: Endpoint, met: Met = ()) -> tuple[np.ndarray, np.ndarray]:
     """Time in whole days and whether it ended with the endpoint's event; both (..., subjects)."""
     time, event = columns.first(endpoint.components)

@@ -383,11 +383,33 @@ IMPUTES = ("conditional mean imputation", "multiple imputation")
 
 
 @promise
+class Prior:
+    """What is believed of an effect beforehand: normal, of the logarithm where the effect is a ratio.
+
+    With ``vague_sd`` it is a robust mixture: ``weight`` is the share of this belief, and the rest a vague normal about no
+    effect, so that data that disagree soon outweigh the belief (Schmidli et al. 2014).
+    """
+
+    mean: float = 0.0
+    sd: float = pydantic.Field(gt=0)
+    weight: float = pydantic.Field(default=1.0, gt=0, le=1)
+    vague_sd: float | None = pydantic.Field(default=None, gt=0)
+    source: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Prior:
+        if (self.weight < 1) != (self.vague_sd is not None):
+            raise ValueError("a prior with a weight below 1 needs vague_sd for the rest, and the other way round.")
+        return self
+
+
+@promise
 class Analysis:
     """How one estimand is estimated; exactly one analysis of a trial is primary.
 
-    ``covariance`` (unstructured, unless said) and ``degrees`` (Kenward and Roger's) belong to ``mmrm``; ``assume`` (missing
-    at random) and ``delta`` (added to what is imputed in the active arm) to the imputations.
+    ``covariance`` (unstructured, unless said) and ``degrees`` (kenward-roger-linear) belong to ``mmrm``; ``assume`` (missing
+    at random) and ``delta`` (added to what is imputed in the active arm) to the imputations. With a ``prior`` the claim is
+    the posterior, given the method's estimate.
     """
 
     name: str
@@ -425,14 +447,17 @@ class Analysis:
     strata: tuple[str, ...] = ()
     level: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     covariance: Literal[
-        "", "unstructured", "heterogeneous toeplitz", "toeplitz", "heterogeneous ar1", "ar1",
-        "heterogeneous compound symmetry", "compound symmetry"
+        "", "unstructured", "heterogeneous Toeplitz", "Toeplitz", "heterogeneous autoregressive", "autoregressive",
+        "heterogeneous compound symmetry", "compound symmetry", "heterogeneous ante-dependence", "ante-dependence"
     ] = ""  # fmt: skip
-    degrees: Literal["", "satterthwaite", "kenward-roger", "kenward-roger-linear"] = ""
+    degrees: Literal[
+        "", "satterthwaite", "kenward-roger", "kenward-roger-linear", "kenward-roger-sas", "empirical-jackknife"
+    ] = ""  # fmt: skip
     assume: Literal[
         "", "missing at random", "jump to reference", "copy reference", "copy increments in reference"
     ] = ""  # fmt: skip
     delta: float | None = None
+    prior: Prior | None = None  # makes the claim Bayesian
 
 
 @promise

@@ -359,6 +359,8 @@ def _answerable(protocol: Protocol, analysis: Analysis) -> None:
             f"analysis '{analysis.name}': {analysis.method} does not fit the {endpoint.kind} endpoint '{endpoint.name}'. "
             f"Methods that do: {', '.join(fits)}."
         )
+    if analysis.prior and estimand.summary.startswith(("equality", "slope")):
+        raise ValueError(f"analysis '{analysis.name}' has a prior, but a test has no size to believe in. Remove it.")
     by_a_day = way.horizon or (endpoint.timed and "responder" in way.kinds)
     if by_a_day and not estimand.until:
         raise ValueError(

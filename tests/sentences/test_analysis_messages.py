@@ -132,7 +132,7 @@ ASKED = [
     (lambda: means.ancova(Y, ARM, covariance="HC9"), "choose 'classical', 'HC0'"),
     (lambda: means.ls_means(Y, ARM, factors=[ARM[:3]]), "do not fit together"),
     (lambda: survival.logrank(DAY, ARM[:4], ARM), "do not fit together"),
-    (lambda: survival.kaplan_meier(DAY, ARM, interval="logit"), "'log-log', 'log' or 'plain'"),
+    (lambda: survival.kaplan_meier(DAY, ARM, interval="wilson"), "'log-log', 'log', 'plain', 'logit' or 'arcsine'"),
     (lambda: survival.one_step_ratio(survival.logrank(DAY, ARM, np.arange(6) % 3)), "compares two arms"),
     (lambda: cox.cox(DAY, ARM, Y), "give covariates as"),
     (lambda: cox.hazard_ratio(DAY, ARM, ARM, method="exact"), "'auto', 'cox' or 'firth'"),

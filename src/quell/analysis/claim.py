@@ -46,6 +46,8 @@ class Caution(enum.IntFlag):
     NON_PROPORTIONAL = 1 << 19
     # recurrent events
     FEW_CLUSTERS = 1 << 23
+    SAME_DAY = 1 << 24
+    NO_EXTRA_VARIATION = 1 << 25
     # means, responders and agreement
     DIVIDED = 1 << 31
     FEW_SITES = 1 << 32
@@ -83,6 +85,8 @@ SENTENCES: dict[Caution, str] = {
     Caution.AT_BOUNDARY: "A variance or correlation is estimated at the edge of what is possible: its error is understated.",
     Caution.NON_PROPORTIONAL: "The hazards do not look proportional (p < 0.05): one ratio does not describe the whole follow-up.",
     Caution.FEW_CLUSTERS: "Fewer than 20 people carry the robust error: it is likely too small.",
+    Caution.SAME_DAY: "Several events of one person on one day were taken as one where days are modelled.",
+    Caution.NO_EXTRA_VARIATION: "The counts vary no more than chance alone would have it: Poisson's model was used instead.",
     Caution.DIVIDED: "The covariates divide those with the event from those without: the maximum-likelihood odds ratio does not exist.",
     Caution.FEW_SITES: "Fewer than 20 clusters carry the cluster-robust error: it is likely too small.",
     Caution.LONE_STRATUM: "A stratum holds patients of one arm only: it does not inform the comparison.",

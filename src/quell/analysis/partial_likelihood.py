@@ -1,11 +1,13 @@
-"""The partial likelihood of proportional hazards, plain or penalised, climbed for a whole batch of trials at once.
+"""Likelihoods of a few coefficients, climbed for a whole batch of trials at once, and profiled for their limits.
+
+The partial likelihood of proportional hazards (Cox 1972) is
 
 log L(b) = sum over event times of [ sum of x'b over the d events - sum_{l<d} log phi_l(b) ],
 phi_l = sum of exp(x'b) over those at risk - f_l x the same sum over the d events,
 
-with f_l = l / d for Efron's ties and 0 for Breslow's. Each log phi is the cumulant function of a weighted risk set, so
-that the score, the information and the gradient of Firth's penalty, log det(information) / 2, are sums of its first
-three cumulants (mean, covariance, third central moment of x).
+with f_l = l / d for Efron's ties and 0 for Breslow's. Firth (1993) adds log det(information) / 2. `cox_likelihood`
+evaluates it for subjects with covariates, `arm_likelihood` for the counts of two arms; here is what both need to be
+climbed: a `Hill` to evaluate, Newton's method, and the profile.
 """
 
 from __future__ import annotations
@@ -27,21 +29,24 @@ DIVERGED = 12.0
 DIVERGED_PENALISED = 60.0
 
 
-class Sums(NamedTuple):
-    """Weighted sums over those at risk at each event time, and over the events there: orders 0 to 3 of x."""
+class Value(NamedTuple):
+    """The log likelihood (penalised or not) with its gradient, the information, and minus its second derivative.
 
-    at_risk: tuple[np.ndarray, ...]
-    at_event: tuple[np.ndarray, ...]
+    height (B,), gradient (B, p), information (B, p, p); `curvature` is None where the information is that derivative, or
+    where it is not known.
+    """
+
+    height: np.ndarray
+    gradient: np.ndarray
+    information: np.ndarray
+    curvature: np.ndarray | None = None
 
 
-class Likelihood(NamedTuple):
-    """Trials flattened: events per time (B, M), their covariate total (B, p), and the sums at any coefficients."""
+class Hill(NamedTuple):
+    """A log likelihood to climb: its value at coefficients b (B, p), where those not free (B, p) count as absent."""
 
-    events: np.ndarray
-    covariate_total: np.ndarray
-    sums: Callable[[np.ndarray, int], Sums]
-    ties: Ties
-    penalised: bool
+    evaluate: Callable[[np.ndarray, np.ndarray], Value]
+    penalised: bool = False
 
     @property
     def bound(self) -> float:
@@ -49,76 +54,38 @@ class Likelihood(NamedTuple):
         return DIVERGED_PENALISED if self.penalised else DIVERGED
 
 
-class Value(NamedTuple):
-    """The log likelihood (penalised or not) with its gradient, and the information, at some coefficients."""
-
-    height: np.ndarray
-    gradient: np.ndarray
-    information: np.ndarray
-
-
-def evaluate(likelihood: Likelihood, b: np.ndarray, free: np.ndarray) -> Value:
-    """Height, gradient and information at coefficients b (B, p); coefficients not free count as absent."""
-    order = 3 if likelihood.penalised else 2
-    sums = likelihood.sums(b, order)
-    d = likelihood.events
-    height = np.einsum("bp,bp->b", likelihood.covariate_total, b)
-    gradient = likelihood.covariate_total
-    information = np.zeros((*b.shape, b.shape[-1]))
-    third = np.zeros((*b.shape, b.shape[-1], b.shape[-1]))
-    deepest = int(d.max(initial=0)) if likelihood.ties == "efron" else min(1, int(d.max(initial=0)))
-    for ell in range(deepest):
-        counts = (d > ell).astype(float) if likelihood.ties == "efron" else d
-        share = ell / np.maximum(d, 1.0)
-        log_total, mean, variance, skew = _cumulants(sums, share, counts > 0)
-        height = height - np.sum(counts * log_total, -1)
-        gradient = gradient - np.einsum("bm,bmp->bp", counts, mean)
-        information = information + np.einsum("bm,bmpq->bpq", counts, variance)
-        if skew is not None:
-            third = third + np.einsum("bm,bmpqr->bpqr", counts, skew)
-    if likelihood.penalised:
-        height = height + _log_determinant(information, free) / 2
-        gradient = gradient + np.einsum("bqr,bpqr->bp", inverse(information, free), third) / 2
-    return Value(height, gradient, information)
-
-
-def _cumulants(
-    sums: Sums, share: np.ndarray, used: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Log total, mean, covariance and third central moment of x over those at risk, less a share of the events."""
-    parts = []
-    for k, (risk, dead) in enumerate(zip(*sums, strict=True)):
-        expand = (...,) + (None,) * k
-        parts.append(np.where(used[expand], risk - share[expand] * dead, 1.0 if k == 0 else 0.0))
-    total, first, second = parts[0], parts[1] / parts[0][..., None], parts[2] / parts[0][..., None, None]
-    square = first[..., :, None] * first[..., None, :]
-    log_total = np.log(total)
-    if len(parts) == 3:
-        return log_total, first, second - square, None
-    raw = parts[3] / total[..., None, None, None]
-    cube = square[..., None] * first[..., None, None, :]
-    cross = second[..., :, :, None] * first[..., None, None, :]
-    skew = raw - cross - np.moveaxis(cross, -1, -2) - np.moveaxis(cross, -1, -3) + 2 * cube
-    return log_total, first, second - square, skew
-
-
 def masked(information: np.ndarray, free: np.ndarray) -> np.ndarray:
     """The information with the rows and columns of coefficients that are not free made those of the identity."""
+    if free.all():
+        return information
     both = free[..., :, None] & free[..., None, :]
     return np.where(both, information, np.where(np.eye(free.shape[-1], dtype=bool) & ~both, 1.0, 0.0))
 
 
 def inverse(information: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Inverse over the free coefficients, zero elsewhere."""
-    known = masked(information, free)
-    if known.shape[-1] == 1:
-        result = 1 / np.where(known > 0, known, np.inf)
-    else:
-        result = np.linalg.pinv(known, rcond=1e-13, hermitian=True)
-    return np.where(free[..., :, None] & free[..., None, :], result, 0.0)
+    """Inverse of a positive definite matrix over the free coefficients, zero elsewhere and where a pivot vanishes.
+
+    Gauss-Jordan elimination, which needs no pivoting for such matrices, for the whole batch at once.
+    """
+    rest = masked(information, free).copy()
+    scale = 1e-14 * np.abs(np.diagonal(rest, axis1=-2, axis2=-1))
+    for k in range(free.shape[-1]):
+        pivot = rest[..., k, k]
+        firm = pivot > scale[..., k]
+        over = np.where(firm, 1 / np.where(firm, pivot, 1.0), 0.0)
+        row = rest[..., k, :] * over[..., None]
+        column = rest[..., :, k].copy()
+        rest -= column[..., :, None] * row[..., None, :]
+        rest[..., k, :] = row
+        rest[..., :, k] = -column * over[..., None]
+        rest[..., k, k] = over
+    if free.all():
+        return rest
+    return np.where(free[..., :, None] & free[..., None, :], rest, 0.0)
 
 
-def _log_determinant(information: np.ndarray, free: np.ndarray) -> np.ndarray:
+def log_determinant(information: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Log determinant over the free coefficients; minus infinity where it is not positive."""
     sign, log = np.linalg.slogdet(masked(information, free))
     return np.where(sign > 0, log, -np.inf)
 
@@ -136,55 +103,62 @@ def independent(information: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _curvature_inverse(
-    likelihood: Likelihood, b: np.ndarray, value: Value, free: np.ndarray, moving: np.ndarray
-) -> np.ndarray:
+def _curvature_inverse(hill: Hill, b: np.ndarray, value: Value, free: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Inverse of minus the second derivative over the moving coefficients, zero elsewhere.
 
-    Unpenalised, that is the information. With the penalty it is differenced from the gradient, because the information
-    alone makes Newton's method crawl where events are few; where it is not positive, the information serves.
+    Unpenalised, that is the information. With the penalty it is given, or differenced from the gradient, because the
+    information alone makes Newton's method crawl where events are few; where it is not positive, the information serves.
     """
-    if not likelihood.penalised or not moving.any():
+    if not hill.penalised or not moving.any():
         return inverse(value.information, moving)
-    columns = []
-    for j in range(b.shape[-1]):
-        nudge = np.zeros(b.shape[-1])
-        nudge[j] = NUDGE
-        ahead, behind = (evaluate(likelihood, b + way * nudge, free).gradient for way in (1, -1))
-        columns.append((behind - ahead) / (2 * NUDGE))
-    curvature = np.stack(columns, -1)
+    curvature = _differenced(hill, b, free) if value.curvature is None else value.curvature
     curvature = masked((curvature + np.swapaxes(curvature, -1, -2)) / 2, moving)
     lowest = np.linalg.eigvalsh(curvature)[..., 0]
     firm = (lowest > 1e-8)[:, None, None]
     return inverse(np.where(firm, curvature, value.information), moving)
 
 
+def _differenced(hill: Hill, b: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Minus the second derivative, from central differences of the gradient."""
+    columns = []
+    for j in range(b.shape[-1]):
+        nudge = np.zeros(b.shape[-1])
+        nudge[j] = NUDGE
+        ahead, behind = (hill.evaluate(b + way * nudge, free).gradient for way in (1, -1))
+        columns.append((behind - ahead) / (2 * NUDGE))
+    return np.stack(columns, -1)
+
+
 def climb(
-    likelihood: Likelihood, start: np.ndarray, free: np.ndarray, moving: np.ndarray
+    hill: Hill, start: np.ndarray, free: np.ndarray, moving: np.ndarray, value: Value | None = None, steps: int = STEPS
 ) -> tuple[np.ndarray, Value, np.ndarray]:
-    """Newton's method from start over the moving coefficients, halving steps that descend; and which trials converged."""
-    b, value = start, evaluate(likelihood, start, free)
+    """Newton's method from start over the moving coefficients, halving steps that descend; and which trials converged.
+
+    `value` is that at the start, where it is known already; trials that need more than `steps` have not converged.
+    """
+    b, value = start, hill.evaluate(start, free) if value is None else value
     going = np.asarray(moving.any(-1))
-    for _ in range(STEPS):
-        step = np.einsum("bpq,bq->bp", _curvature_inverse(likelihood, b, value, free, moving), value.gradient)
+    for _ in range(steps):
+        step = np.squeeze(_curvature_inverse(hill, b, value, free, moving) @ value.gradient[..., None], -1)
         step = np.clip(np.where(going[:, None], step, 0.0), -2.0, 2.0)
-        going = going & (np.abs(step) > CONVERGED).any(-1) & (np.abs(b) < likelihood.bound).all(-1)
+        within = (np.abs(b) < hill.bound).all(-1)
+        going = going & within & (np.abs(step) > CONVERGED).any(-1)
         if not going.any():
             break
         step = np.where(going[:, None], step, 0.0)
-        following = evaluate(likelihood, b + step, free)
+        following = hill.evaluate(b + step, free)
         for _ in range(HALVINGS):
             worse = going & ~(following.height >= value.height - 1e-11 * np.abs(value.height))
             if not worse.any():
                 break
             step = np.where(worse[:, None], step / 2, step)
-            following = evaluate(likelihood, b + step, free)
+            following = hill.evaluate(b + step, free)
         b, value = b + step, following
-    return b, value, ~going & (np.abs(b) < likelihood.bound).all(-1)
+    return b, value, ~going & (np.abs(b) < hill.bound).all(-1)
 
 
 def profile(
-    likelihood: Likelihood, best: np.ndarray, peak: np.ndarray, free: np.ndarray, se: np.ndarray, level: float
+    hill: Hill, best: np.ndarray, peak: np.ndarray, free: np.ndarray, se: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Limits where the profile falls by half the chi-square quantile, and signed roots of the likelihood ratio at zero."""
     lower, upper, statistic = (np.full(best.shape, np.nan) for _ in range(3))
@@ -196,7 +170,7 @@ def profile(
         def depth(at: np.ndarray, start: np.ndarray, j: int = j, moving: np.ndarray = moving) -> tuple:
             fixed = start.copy()
             fixed[:, j] = at
-            b, value, _ = climb(likelihood, fixed, free, moving)
+            b, value, _ = climb(hill, fixed, free, moving)
             return value.height - peak, b
 
         lower[:, j] = _fall(depth, best, j, -np.maximum(se[:, j], 0.1), drop)
@@ -228,6 +202,7 @@ def _fall(
         fallen, path = depth(outside, path)
         low = fallen + drop
     bracketed = low <= 0
+    guess = outside
     for _ in range(50):
         guess = inside + (outside - inside) * high / np.where(high > low, high - low, 1.0)
         fallen, path = depth(guess, path)

@@ -13,6 +13,7 @@ from quell import outcomes
 from quell.analysis import event_methods, measured_methods
 from quell.analysis.claim import Claim, Claims, Estimate, claim_from
 from quell.analysis.request import SCALES, Request, Result, describe, unit
+from quell.analysis.twin import twin
 from quell.promises import Analysis
 from quell.protocol import Protocol
 from quell.study import Columns, Study
@@ -53,14 +54,15 @@ def _results(protocol: Protocol, columns: Columns, analysis: Analysis) -> list[R
             include=include,
         )
         several = len(estimand.active) > 1 and not joint
-        estimate, words = METHODS[analysis.method](request)
+        scale = SCALES[estimand.summary]
+        estimate, words = twin(request, *METHODS[analysis.method](request), scale.endswith(("ratio", "odds")))
         found.append(
             Result(
                 name=f"{analysis.name}: {active} against {estimand.control}" if several else analysis.name,
                 request=request,
                 method=words,
                 estimate=estimate,
-                scale=SCALES[estimand.summary],
+                scale=scale,
                 unit=unit(endpoint, estimand),
                 arms=None if joint else (protocol.arm(active).shown, protocol.arm(estimand.control).shown),
             )

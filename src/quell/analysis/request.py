@@ -9,6 +9,7 @@ import numpy as np
 
 from quell import outcomes
 from quell.analysis.claim import Estimate
+from quell.analysis.follow_up import FollowUp
 from quell.promises import Analysis, Endpoint, Estimand, whole_days
 from quell.protocol import Protocol
 from quell.study import Columns, StudyError
@@ -48,6 +49,17 @@ class Request:
         """The measured endpoint at its visits, (..., n, visits)."""
         return outcomes.series(self.protocol, self.columns, self.endpoint, self.estimand.intercurrent_events)
 
+    def follow_up(self) -> FollowUp:
+        """The measured endpoint over visits, as imputation wants it."""
+        endpoint, met = self.endpoint, self.estimand.intercurrent_events
+        return FollowUp(
+            outcome=self.series(),
+            arm=self.columns.arm,
+            covariates=self.adjusters(),
+            affected=outcomes.affected(self.protocol, self.columns, endpoint, met),
+            include=self.include,
+        )
+
     def times(self) -> tuple[np.ndarray, np.ndarray]:
         """Days to the first event, and whether it came, (..., n)."""
         return outcomes.timed(self.columns, self.endpoint, self.estimand.intercurrent_events)
@@ -78,6 +90,31 @@ class Request:
         """The covariates and factors of a linear model."""
         shared = {"include": self.include, "level": self.analysis.level}
         return {"covariates": self.adjusters(), "factors": self.factors()} | shared
+
+    def regressors(self) -> np.ndarray:
+        """The active arm as 1 and the control as 0, then covariates and factors, (..., n, p), for a regression of two arms."""
+        arm = (self.columns.arm == self.contrast[0]).astype(float)[..., None]
+        adjusters = self.adjusters()
+        parts = [arm] if adjusters is None else [arm, adjusters]
+        for codes in outcomes.grouping(self.columns, self.analysis.factors):
+            levels = [(codes == level).astype(float) for level in range(1, int(codes.max(initial=0)) + 1)]
+            missing = codes < 0
+            parts += [np.where(missing, np.nan, one)[..., None] for one in levels]
+        batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        return np.concatenate([np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts], axis=-1)
+
+    @property
+    def regresses(self) -> bool:
+        """Whether there is anything besides the arm to regress on."""
+        return bool(self.analysis.adjust or self.analysis.factors)
+
+    def two_arms(self) -> np.ndarray:
+        """Who is in a comparison of the two arms alone."""
+        return self.include & np.isin(self.columns.arm, self.contrast)
+
+    def all_arms(self) -> np.ndarray:
+        """Who is in a test of all the estimand's arms at once."""
+        return self.include & np.isin(self.columns.arm, [self.columns.arms.index(name) for name in self.arms])
 
     def comparison(self) -> dict[str, Any]:
         """Which arms are compared, among whom, at which level."""

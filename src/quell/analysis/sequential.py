@@ -1,251 +1,268 @@
-"""Group-sequential tests: boundaries, the chance of crossing them, and what may be claimed at or after a stop.
+"""Group-sequential tests: their boundaries, by shape or by spending, at planned or at actual looks; and their size.
 
-At look k the statistic Z_k is normal with mean drift x sqrt(I_k) and variance 1, and sqrt(I_k) Z_k has independent
-increments (Jennison and Turnbull 2000, chapter 3). The density of Z_k among trials still running is carried from look to
-look (Armitage, McPherson and Rowe 1969) by Gauss-Legendre panels no wider than its kernel, which is exact to about 1e-12.
-Upper boundaries are for benefit; statistics are signed so that large is good.
+Upper boundaries are for benefit; statistics are signed so that large is good. Boundaries are limits of Z at information
+fractions. What may be said at a look is in `interim`, after a stop in `stopped`; patients and events in
+`sequential_size`. All are also found here, under one name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
-from quell.analysis.claim import Caution, ClaimError, Estimate, two_sided
+from quell.analysis.claim import ClaimError
+from quell.analysis.interim import conditional_power, predictive_power
+from quell.analysis.spending import Spending, given, increments, spending
+from quell.analysis.stopped import final_estimate, repeated_interval, repeated_p, stagewise_p
+from quell.analysis.stopping import (
+    Boundaries,
+    Crossing,
+    Walk,
+    crossing,
+    going_on,
+    limits_of,
+    rising,
+    solve,
+    start,
+    walk,
+)
 
-# Z beyond this many standard errors from its mean has probability below 1e-17.
-FAR = 8.6
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
-NEVER = 38.0
+__all__ = [
+    "Boundaries",
+    "Crossing",
+    "by_shape",
+    "by_spending",
+    "conditional_power",
+    "crossing",
+    "final_estimate",
+    "given",
+    "haybittle_peto",
+    "inflation",
+    "needed_drift",
+    "predictive_power",
+    "repeated_interval",
+    "repeated_p",
+    "retimed",
+    "spending",
+    "stagewise_p",
+    "with_futility",
+    "with_harm",
+    "with_inner_futility",
+]
 
-
-class Boundaries(NamedTuple):
-    """A group-sequential test: information fraction, lower (futility) and upper (efficacy) limits of Z, each (K,).
-
-    `alpha` is one-sided; two-sided symmetric tests spend it on either side. Limits that cannot be crossed are infinite.
-    """
-
-    information: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    alpha: float
-    binding: bool
-    spent: np.ndarray
-
-    @property
-    def stage_levels(self) -> np.ndarray:
-        """The one-sided local level of each look."""
-        return special.ndtr(-self.upper)
-
-
-class Crossing(NamedTuple):
-    """The chance of first crossing the upper and the lower limit at each look, (K,) each."""
-
-    upper: np.ndarray
-    lower: np.ndarray
-
-    @property
-    def power(self) -> float:
-        return float(self.upper.sum())
-
-    def expected(self, information: np.ndarray) -> float:
-        """Mean of any quantity known at each look (information, patients, events, days) at the time the trial stops."""
-        stops = self.upper + self.lower
-        final = 1 - stops[:-1].sum()
-        return float(np.dot(stops[:-1], information[:-1]) + final * information[-1])
-
-
-def crossing(information: np.ndarray, lower: np.ndarray, upper: np.ndarray, drift: float = 0.0) -> Crossing:
-    """The chance of first crossing each limit at each look; drift is the mean of Z at information 1.
-
-    information, lower and upper (K,), information rising. Raises ClaimError where they do not fit.
-
-    >>> found = crossing(np.array([0.5, 1.0]), np.full(2, -np.inf), np.array([2.7965, 1.9774]))
-    >>> found.upper.round(5).tolist()
-    [0.00258, 0.02242]
-    """
-    information = _rising(information)
-    lower, upper = (np.clip(np.asarray(side, float), -NEVER, NEVER) for side in (lower, upper))
-    if not lower.shape == upper.shape == information.shape:
-        raise ClaimError("Information, lower and upper limits need one value for each look.")
-    over, under = np.zeros(len(information)), np.zeros(len(information))
-    state = _Running(np.zeros(1), np.ones(1), 0.0)
-    for k, now in enumerate(information):
-        over[k], under[k] = state.tail(upper[k], now, drift), state.tail(lower[k], now, drift, below=True)
-        state = state.onward(lower[k], upper[k], now, drift)
-    return Crossing(over, under)
-
-
-class _Running(NamedTuple):
-    """The trials still running after a look: quadrature nodes of the score S = Z sqrt(I), and their mass."""
-
-    score: np.ndarray
-    mass: np.ndarray
-    information: float
-
-    def tail(self, limit: float, now: float, drift: float, below: bool = False) -> float:
-        """The chance that Z at the next look passes the limit."""
-        step = now - self.information
-        z = (limit * np.sqrt(now) - self.score - drift * step) / np.sqrt(step)
-        return float(np.dot(self.mass, special.ndtr(z if below else -z)))
-
-    def limit(self, now: float, chance: float, drift: float, below: bool = False) -> float:
-        """The limit of Z at the next look that is passed with this chance."""
-        return _solve(lambda limit: self.tail(limit, now, drift, below) - chance, -NEVER, NEVER)
-
-    def onward(self, lower: float, upper: float, now: float, drift: float) -> _Running:
-        """The density between the limits at the next look."""
-        step, width = now - self.information, np.sqrt(now - self.information)
-        low = max(lower * np.sqrt(now), self.score.min(initial=0.0) + drift * step - FAR * width)
-        high = min(upper * np.sqrt(now), self.score.max(initial=0.0) + drift * step + FAR * width)
-        if high <= low or not len(self.score):
-            return _Running(np.zeros(0), np.zeros(0), now)
-        edges = np.linspace(low, high, max(int(np.ceil((high - low) / width / 2)), 1) + 1)
-        half = np.diff(edges)[:, None] / 2
-        nodes = (edges[:-1, None] + half + half * NODES).ravel()
-        z = (nodes[:, None] - self.score - drift * step) / width
-        density = np.exp(-(z**2) / 2) @ self.mass / (np.sqrt(2 * np.pi) * width)
-        return _Running(nodes, density * (half * WEIGHTS).ravel(), now)
-
-
-# -- spending ----------------------------------------------------------------------------------------------------------
-def spending(kind: str, alpha: float, parameter: float | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """A spending function: error spent by information fraction t in (0, 1].
-
-    `obrien-fleming` 2 - 2 Phi(z_{1-alpha/2} / sqrt t) and `pocock` alpha ln(1 + (e - 1) t) (Lan and DeMets 1983);
-    `hwang-shih-decani` alpha (1 - e^{-g t}) / (1 - e^{-g}) (1990); `kim-demets` alpha t^rho (1987). Raises ClaimError
-    for another name or a missing parameter.
-
-    >>> float(spending("kim-demets", 0.025, 2)(np.array(0.5)))
-    0.00625
-    """
-    if kind in ("hwang-shih-decani", "kim-demets") and parameter is None:
-        raise ClaimError(
-            f"The spending function '{kind}' needs a parameter, for example {-4 if kind[0] == 'h' else 3}."
-        )
-    g = 0.0 if parameter is None else float(parameter)
-    if kind == "kim-demets" and g <= 0:
-        raise ClaimError(f"The Kim-DeMets power is {g}; it must be above 0.")
-    functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "obrien-fleming": lambda t: 2 * special.ndtr(-special.ndtri(1 - alpha / 2) / np.sqrt(t)),
-        "pocock": lambda t: alpha * np.log1p((np.e - 1) * t),
-        "hwang-shih-decani": lambda t: alpha * (t if g == 0 else np.expm1(-g * t) / np.expm1(-g)),
-        "kim-demets": lambda t: alpha * t**g,
-    }
-    if kind not in functions:
-        raise ClaimError(f"The spending function is '{kind}'; choose {', '.join(functions)}.")
-    return lambda t: functions[kind](np.minimum(np.asarray(t, float), 1.0))
+NAMED_SHAPES = {"obrien-fleming": 0.0, "pocock": 0.5}
 
 
 def by_spending(
     information: np.ndarray,
-    spend: Callable[[np.ndarray], np.ndarray],
+    spend: Spending,
     *,
     spend_at: np.ndarray | None = None,
     two_sided_test: bool = False,
+    futility: np.ndarray | None = None,
+    tested: np.ndarray | None = None,
 ) -> Boundaries:
-    """Efficacy limits that spend the error `spend` gives, look by look; looks may be unequal and re-timed.
+    """Efficacy limits that spend the error `spend` gives, look by look; looks may be unequal.
 
     information (K,) is a fraction of the final one; spend_at (K,) is the clock of the spending where that is another
-    (calendar time). Two-sided tests are symmetric and spend on each side. Raises ClaimError where looks do not rise.
+    (calendar time). Two-sided tests are symmetric and spend on each side. futility (K - 1,) are binding lower limits of
+    Z. tested (K,) is false at looks without an efficacy test. Raises ClaimError where looks do not rise.
 
     >>> by_spending(np.array([0.5, 1.0]), spending("obrien-fleming", 0.025)).upper.round(4).tolist()
     [2.9626, 1.9686]
     """
-    information = _rising(information)
-    clock = information if spend_at is None else _rising(spend_at)
-    due = np.diff(np.concatenate([[0.0], spend(clock)]))
-    upper = np.zeros(len(information))
-    state = _Running(np.zeros(1), np.ones(1), 0.0)
-    for k, now in enumerate(information):
-        upper[k] = state.limit(now, due[k], 0.0)
-        state = state.onward(-upper[k] if two_sided_test else -NEVER, upper[k], now, 0.0)
+    information = rising(information)
+    due = increments(spend, information if spend_at is None else rising(spend_at), tested)
+    lower = _binding(futility, len(information))
+    upper = _limits(information, due, lower, two_sided_test)
+    lower = -upper if two_sided_test else lower
+    binding = two_sided_test or futility is not None
+    alpha = float(spend(np.ones(1))[0])
+    return Boundaries(information, _closed(lower, upper, futility), upper, alpha, binding, np.cumsum(due))
+
+
+def retimed(
+    information: np.ndarray,
+    spend: Spending,
+    *,
+    maximum: float = 1.0,
+    past: np.ndarray | None = None,
+    spend_at: np.ndarray | None = None,
+    two_sided_test: bool = False,
+) -> Boundaries:
+    """Efficacy limits at the looks as they happened: unequal, under-run or over-run; the last look spends all that is left.
+
+    information (K,) is what was (or will be) seen, in the unit of `maximum`, the information planned: the clock of the
+    spending is their ratio, or spend_at (K,) such as calendar time. past (<= K,) are limits already used, which stay;
+    the error they spent is computed at the actual information. The result's fractions are of the last look (Lan and
+    DeMets 1989). Raises ClaimError where looks do not rise or past limits already spent everything.
+
+    >>> late = retimed(np.array([110.0, 230.0]), spending("obrien-fleming", 0.025), maximum=200)
+    >>> late.upper.round(4).tolist(), late.information.round(4).tolist()
+    ([2.8059, 1.978], [0.4783, 1.0])
+    """
+    information = rising(information)
+    clock = information / maximum if spend_at is None else rising(spend_at)
+    alpha = float(spend(np.ones(1))[0])
+    target = np.append(np.minimum(spend(clock[:-1]), alpha), alpha)
+    kept = np.zeros(0) if past is None else limits_of(information[: len(past)], past)[0]
+    if len(kept) > len(information):
+        raise ClaimError("There are more past limits than looks: give the information of every look.")
+    fractions, due = information / information[-1], np.diff(target, prepend=0.0)
+    if len(kept):
+        below = -kept if two_sided_test else np.full(len(kept), -np.inf)
+        used = crossing(fractions[: len(kept)], below, kept).upper
+        if used.sum() >= alpha and len(kept) < len(information):
+            raise ClaimError(
+                f"The past limits already spent {used.sum():.4g} of {alpha:g}: nothing is left to test with."
+            )
+        rest = np.maximum(np.maximum.accumulate(np.append(used.sum(), target[len(kept) :])), used.sum())
+        due = np.append(used, np.diff(rest))
+    upper = _limits(fractions, due, _binding(None, len(fractions)), two_sided_test, kept)
     lower = -upper if two_sided_test else np.full(len(upper), -np.inf)
-    return Boundaries(information, lower, upper, float(spend(np.ones(1))[0]), two_sided_test, np.cumsum(due))
+    return Boundaries(fractions, lower, upper, alpha, two_sided_test, np.cumsum(due))
 
 
 def by_shape(
-    information: np.ndarray, alpha: float, *, shape: float | str = "obrien-fleming", two_sided_test: bool = False
+    information: np.ndarray,
+    alpha: float,
+    *,
+    shape: float | str = "obrien-fleming",
+    two_sided_test: bool = False,
+    futility: np.ndarray | None = None,
 ) -> Boundaries:
     """Limits of one shape, c t^(shape - 1/2): O'Brien-Fleming (0), Pocock (1/2), Wang-Tsiatis (any; 1987).
 
-    c makes the one-sided error alpha (on each side of a two-sided test). Raises ClaimError where looks do not rise.
+    c makes the one-sided error alpha (on each side of a two-sided test). futility (K - 1,) are binding lower limits of
+    Z. Raises ClaimError where looks do not rise.
 
     >>> by_shape(np.array([0.5, 1.0]), 0.025).upper.round(4).tolist()
     [2.7965, 1.9774]
     """
-    information = _rising(information)
-    named = {"obrien-fleming": 0.0, "pocock": 0.5}
-    if isinstance(shape, str) and shape not in named:
+    information = rising(information)
+    if isinstance(shape, str) and shape not in NAMED_SHAPES:
         raise ClaimError(f"The shape is '{shape}'; choose 'obrien-fleming', 'pocock' or a Wang-Tsiatis number.")
-    form = (information / information[-1]) ** ((named[shape] if isinstance(shape, str) else float(shape)) - 0.5)
+    form = (information / information[-1]) ** ((NAMED_SHAPES[shape] if isinstance(shape, str) else shape) - 0.5)
+    return _scaled(information, alpha, lambda c: c * form, two_sided_test, futility)
 
-    def error(c: float) -> np.ndarray:
-        return crossing(information, -c * form if two_sided_test else np.full(len(form), -np.inf), c * form).upper
 
-    c = _solve(lambda c: error(c).sum() - alpha, 0.01, 12.0)
-    lower = -c * form if two_sided_test else np.full(len(form), -np.inf)
-    return Boundaries(information, lower, c * form, alpha, two_sided_test, np.cumsum(error(c)))
+def haybittle_peto(
+    information: np.ndarray,
+    alpha: float,
+    *,
+    early: float = 3.0,
+    two_sided_test: bool = False,
+    futility: np.ndarray | None = None,
+) -> Boundaries:
+    """One high limit at every early look, and at the last look the limit that makes the error alpha (Haybittle 1971, Peto 1976).
+
+    >>> haybittle_peto(np.array([0.5, 1.0]), 0.025).upper.round(4).tolist()
+    [3.0, 1.9673]
+    """
+    information = rising(information)
+    before = np.full(len(information) - 1, float(early))
+    return _scaled(information, alpha, lambda c: np.append(before, c), two_sided_test, futility)
 
 
 def with_futility(
-    boundaries: Boundaries, spend: Callable[[np.ndarray], np.ndarray], *, binding: bool = False
+    boundaries: Boundaries,
+    spend: Spending,
+    *,
+    binding: bool = False,
+    spend_at: np.ndarray | None = None,
+    tested: np.ndarray | None = None,
 ) -> tuple[Boundaries, float]:
     """Add futility limits that spend the type II error, and give the drift the test then needs.
 
     The drift is such that efficacy and futility meet at the last look. Non-binding (the default) leaves the efficacy
     limits as they are, so that the type I error holds though a futility stop is overruled; binding ones are recomputed
-    with the error that futility saves (Pampallona, Tsiatis and Kim 2001). Raises ClaimError where none can be found.
+    with the error that futility saves (Pampallona, Tsiatis and Kim 2001). spend_at (K,) is another clock; tested (K,) is
+    false at looks without futility. Raises ClaimError where none can be found.
 
     >>> base = by_spending(np.array([0.5, 1.0]), spending("obrien-fleming", 0.025))
     >>> bounds, drift = with_futility(base, spending("obrien-fleming", 0.2))
     >>> bool(bounds.lower[-1] == bounds.upper[-1]), round(drift, 3)
     (True, 2.879)
     """
-    due = np.diff(np.concatenate([[0.0], spend(boundaries.information)]))
-
-    def limits(drift: float) -> tuple[np.ndarray, np.ndarray, float]:
-        return _both_limits(boundaries, due, drift, binding)
-
-    drift = _solve(lambda drift: limits(drift)[2], 0.5, 12.0)
-    lower, upper, _ = limits(drift)
+    clock = boundaries.information if spend_at is None else rising(spend_at)
+    due = increments(spend, clock, None if tested is None else np.append(tested[:-1], True))
+    fixed = _fixed_drift(boundaries, 1 - due.sum())
+    drift = _grown(lambda drift: _both_limits(boundaries, due, drift, binding)[2], fixed)
+    lower, upper, _ = _both_limits(boundaries, due, drift, binding)
     lower[-1] = upper[-1]
     return boundaries._replace(lower=lower, upper=upper, binding=binding), drift
 
 
-def _both_limits(boundaries: Boundaries, due: np.ndarray, drift: float, binding: bool) -> tuple:
-    """Futility (and, if binding, efficacy) limits at a drift; and by how much they overlap at the last look."""
-    looks = boundaries.information
-    lower, upper = np.zeros(len(looks)), boundaries.upper.copy()
-    alpha = np.diff(np.concatenate([[0.0], boundaries.spent]))
-    null = alternative = _Running(np.zeros(1), np.ones(1), 0.0)
+def with_harm(boundaries: Boundaries, spend: Spending, *, binding: bool = False) -> Boundaries:
+    """Add lower limits that spend their own error under no effect: an asymmetric test that may stop for harm.
+
+    The chance, without effect, of first crossing the harm limit by each look, were futility overruled, is what `spend`
+    gives. A test without futility then stops at them (gsDesign test types 5 and 6: binding recomputes the efficacy limits
+    so that alpha is spent among trials not stopped); one with futility keeps it, and tells harm apart (types 7 and 8).
+
+    >>> base = by_spending(np.array([0.5, 1.0]), spending("obrien-fleming", 0.025))
+    >>> with_harm(base, spending("pocock", 0.1)).harm.round(4).tolist()
+    [-1.5381, -1.5161]
+    """
+    due, alpha = increments(spend, boundaries.information), np.diff(boundaries.spent, prepend=0.0)
+    looks, upper = boundaries.information, boundaries.upper.copy()
+    alone = not np.isfinite(boundaries.lower).any()
+    harm, state = np.zeros(len(looks)), start()
     for k, now in enumerate(looks):
-        if binding:
-            upper[k] = null.limit(now, alpha[k], 0.0)
-        lower[k] = alternative.limit(now, due[k], drift, below=True)
-        if lower[k] >= upper[k] and k < len(looks) - 1:
-            # the limits meet before the last look: the drift is too large
-            return lower, upper, 1.0 + lower[k] - upper[k]
-        null = null.onward(min(lower[k], upper[k]), upper[k], now, 0.0)
-        alternative = alternative.onward(min(lower[k], upper[k]), upper[k], now, drift)
-    return lower, upper, float(lower[-1] - upper[-1])
+        harm[k] = state.limit(now, due[k], below=True)
+        upper[k] = state.limit(now, alpha[k]) if binding and alone else upper[k]
+        state = _advance(state, looks, k, harm[k], upper[k])
+    lower = harm if alone else np.maximum(boundaries.lower, harm)
+    return boundaries._replace(lower=lower, upper=upper, binding=binding or boundaries.binding, harm=harm)
+
+
+def with_inner_futility(
+    boundaries: Boundaries, spend: Spending, *, binding: bool = False, spend_at: np.ndarray | None = None
+) -> tuple[Boundaries, float]:
+    """Add futility to a two-sided symmetric test: stop where |Z| is small, spending the type II error; and the drift needed.
+
+    Early looks whose one-sided futility limit would be below zero have none (`inner` 0), and the error is spent from the
+    next one, as in rpact. Otherwise as `with_futility`. Raises ClaimError where the test is not two-sided.
+
+    >>> base = by_spending(np.array([0.5, 1.0]), spending("obrien-fleming", 0.025), two_sided_test=True)
+    >>> bounds, drift = with_inner_futility(base, spending("pocock", 0.1))
+    >>> bounds.inner.round(3).tolist(), round(drift, 3)
+    ([0.928, 1.969], 3.483)
+    """
+    if not np.allclose(boundaries.lower, -boundaries.upper):
+        raise ClaimError(
+            "Inner futility limits belong to a two-sided symmetric test; make it with two_sided_test=True."
+        )
+    due = increments(spend, boundaries.information if spend_at is None else rising(spend_at))
+    drift = _grown(
+        lambda drift: _inner_limits(boundaries, due, drift, binding)[2], _fixed_drift(boundaries, 1 - due.sum())
+    )
+    inner, upper, _ = _inner_limits(boundaries, due, drift, binding)
+    inner[-1] = upper[-1]
+    return boundaries._replace(inner=inner, lower=-upper, upper=upper, binding=binding), drift
 
 
 def needed_drift(boundaries: Boundaries, power: float) -> float:
     """The drift (mean of Z at full information) that gives the test this power; its square over the fixed test's is the inflation.
 
-    Raises ClaimError where the power is not between alpha and 1.
+    Raises ClaimError where the power is not between alpha and 1, or is never reached.
 
     >>> round(needed_drift(by_shape(np.array([0.5, 1.0]), 0.025), 0.8), 4)
     2.8125
     """
     if not boundaries.alpha < power < 1:
-        raise ClaimError(f"The power is {power}; it must lie between alpha ({boundaries.alpha}) and 1.")
-    information, lower, upper = boundaries[:3]
-    return _solve(lambda drift: crossing(information, lower, upper, drift).power - power, 0.0, 20.0)
+        raise ClaimError(f"The power is {power}; it must lie between alpha ({boundaries.alpha:g}) and 1.")
+    fixed = _fixed_drift(boundaries, power)
+    information, (lower, upper) = boundaries.information, limits_of(boundaries.information, *boundaries[1:3])
+    walks = walk(information, lower, upper, (0.0, 2 * fixed), inner=boundaries.inner)
+
+    def gap(drift: float) -> float:
+        reached = sum(float(w.tail(u, now, drift)) for w, u, now in zip(walks, upper, information, strict=True))
+        return special.ndtri(min(max(reached, 1e-300), 1 - 1e-16)) - special.ndtri(power)
+
+    return _grown(gap, fixed)
 
 
 def inflation(boundaries: Boundaries, power: float) -> float:
@@ -254,122 +271,136 @@ def inflation(boundaries: Boundaries, power: float) -> float:
     >>> round(inflation(by_shape(np.array([0.5, 1.0]), 0.025), 0.8), 4)
     1.0078
     """
-    fixed = special.ndtri(1 - boundaries.alpha) + special.ndtri(power)
-    return float(needed_drift(boundaries, power) ** 2 / fixed**2)
+    return (needed_drift(boundaries, power) / _fixed_drift(boundaries, power)) ** 2
 
 
-# -- at a look, and after the stop -------------------------------------------------------------------------------------
-def conditional_power(z: float, information: float, boundaries: Boundaries, drift: float | None = None) -> float:
-    """The chance of crossing an upper limit at a later look, given Z = z now; drift None is the current trend.
-
-    information is the fraction at which z was seen; looks at or before it are past. Raises ClaimError where none is left.
-
-    >>> round(conditional_power(1.5, 0.5, by_shape(np.array([0.5, 1.0]), 0.025)), 3)
-    0.581
-    """
-    ahead = boundaries.information > information
-    if not ahead.any() or information <= 0:
-        raise ClaimError("Conditional power needs a look still to come, and information above 0 now.")
-    now = z / np.sqrt(information) if drift is None else drift
-    looks = boundaries.information[ahead]
-    rest = looks - information
-    shift = z * np.sqrt(information)
-    upper, lower = (
-        (side[ahead] * np.sqrt(looks) - shift) / np.sqrt(rest) for side in (boundaries.upper, boundaries.lower)
-    )
-    return crossing(rest, lower, upper, now).power
+# -- how limits are found ----------------------------------------------------------------------------------------------
+def _fixed_drift(boundaries: Boundaries, power: float) -> float:
+    """The drift a test with one look would need."""
+    return float(special.ndtri(1 - boundaries.alpha) + special.ndtri(power))
 
 
-def predictive_power(
-    z: float, information: float, boundaries: Boundaries, prior: tuple[float, float] | None = None
-) -> float:
-    """Conditional power averaged over what is believed of the drift after seeing z: normal prior (mean, sd) or a flat one.
-
-    >>> round(predictive_power(1.5, 0.5, by_shape(np.array([0.5, 1.0]), 0.025)), 3)
-    0.557
-    """
-    precision = information + (0.0 if prior is None else prior[1] ** -2)
-    mean = (z * np.sqrt(information) + (0.0 if prior is None else prior[0] * prior[1] ** -2)) / precision
-    nodes, weights = np.polynomial.hermite_e.hermegauss(61)
-    drifts = mean + nodes / np.sqrt(precision)
-    chances = [conditional_power(z, information, boundaries, float(drift)) for drift in drifts]
-    return float(np.dot(weights, chances) / weights.sum())
+def _advance(state: Walk, looks: np.ndarray, k: int, lower: float, upper: float, inner: float = 0.0) -> Walk:
+    """The trials going on after look k; nobody after the last."""
+    if k + 1 == len(looks):
+        return state
+    return state.onward(going_on(lower, upper, inner), looks[k], looks[k + 1])
 
 
-def stagewise_p(z: float, look: int, boundaries: Boundaries, drift: float = 0.0) -> float:
-    """The one-sided p of stopping at this look (from 0) with Z = z, in the stage-wise ordering (Tsiatis et al. 1984).
-
-    Futility limits count only where binding. At drift 0 it is the p; elsewhere it makes intervals.
-
-    >>> round(stagewise_p(3.0, 0, by_shape(np.array([0.5, 1.0]), 0.025)), 5)
-    0.00135
-    """
-    lower = boundaries.lower if boundaries.binding else np.full(len(boundaries.lower), -np.inf)
-    upper = np.append(boundaries.upper[:look], z)
-    found = crossing(boundaries.information[: look + 1], np.append(lower[:look], -np.inf), upper, drift)
-    return float(found.upper.sum())
+def _limits(
+    looks: np.ndarray, due: np.ndarray, lower: np.ndarray, two_sided_test: bool, past: np.ndarray | None = None
+) -> np.ndarray:
+    """Upper limits that spend the error due at each look; past ones are kept."""
+    upper, state = np.zeros(len(looks)), start()
+    for k, now in enumerate(looks):
+        upper[k] = past[k] if past is not None and k < len(past) else state.limit(now, due[k])
+        state = _advance(state, looks, k, -upper[k] if two_sided_test else lower[k], upper[k])
+    return upper
 
 
-def final_estimate(
-    z: float, look: int, boundaries: Boundaries, *, se: float, n: int = 0, level: float = 0.95
-) -> Estimate:
-    """Median-unbiased estimate, interval and two-sided p after a stop at this look, by stage-wise ordering.
+def _scaled(
+    information: np.ndarray, alpha: float, form: Any, two_sided_test: bool, futility: np.ndarray | None
+) -> Boundaries:
+    """Limits form(c), with c so that the error is alpha."""
+    if not 0 < alpha < 0.5:
+        raise ClaimError(f"The one-sided error is {alpha}; it must lie between 0 and 0.5, for example 0.025.")
+    binding = _binding(futility, len(information))
 
-    se is that of the effect at this look, so that effect = z x se; the estimate is on its scale.
+    def spent(c: float) -> np.ndarray:
+        upper = form(c)
+        return crossing(information, -upper if two_sided_test else np.minimum(binding, upper), upper).upper
 
-    >>> found = final_estimate(3.0, 0, by_shape(np.array([0.5, 1.0]), 0.025), se=0.1)
-    >>> [round(float(v), 4) for v in (found.estimate, found.lower, found.upper)]
-    [0.3, 0.104, 0.496]
-    """
-    unit = se * np.sqrt(boundaries.information[look])
+    wanted = special.ndtri(alpha)
 
-    def at(chance: float) -> float:
-        middle = z / np.sqrt(boundaries.information[look])
-        reach = 12 / np.sqrt(boundaries.information[0])
-        return unit * _solve(
-            lambda drift: stagewise_p(z, look, boundaries, drift) - chance, middle - reach, middle + reach
-        )
+    def gap(c: float) -> float:
+        return special.ndtri(np.clip(spent(c).sum(), 1e-300, 1 - 1e-16)) - wanted
 
-    tail = (1 - level) / 2
-    p = stagewise_p(z, look, boundaries)
-    numbers = np.array([at(0.5), se, at(tail), at(1 - tail), z, np.inf, 2 * min(p, 1 - p)])
-    middle, error, lower, upper, statistic, df, both = numbers
-    return Estimate(middle, error, lower, upper, statistic, df, both, np.asarray(n), np.asarray(0), level)
+    c = _grown(lambda c: -gap(c), -wanted)
+    upper = form(c)
+    lower = -upper if two_sided_test else _closed(binding, upper, futility)
+    return Boundaries(information, lower, upper, alpha, two_sided_test or futility is not None, np.cumsum(spent(c)))
 
 
-def repeated_interval(effect: np.ndarray, se: np.ndarray, look: int, boundaries: Boundaries, *, n: int = 0) -> Estimate:
-    """Effect ± c_k se at look k (from 0): holds at every look together, whether or not the trial stops (Jennison and Turnbull 1989).
-
-    >>> found = repeated_interval(0.3, 0.1, 0, by_shape(np.array([0.5, 1.0]), 0.025))
-    >>> round(float(found.lower), 4), found.level
-    (0.0203, 0.95)
-    """
-    effect, se = np.asarray(effect, float), np.asarray(se, float)
-    half = boundaries.upper[look] * se
-    warning = np.full(effect.shape, 0 if np.all(np.isfinite(half)) else int(Caution.NOT_ESTIMABLE))
-    z = effect / se
-    p = two_sided(z)
-    count = np.full(effect.shape, n)
-    df = np.full(effect.shape, np.inf)
-    return Estimate(effect, se, effect - half, effect + half, z, df, p, count, warning, 1 - 2 * boundaries.alpha)
+def _binding(futility: np.ndarray | None, looks: int) -> np.ndarray:
+    """Lower limits (K,) from K - 1 (or K) futility limits, or none."""
+    if futility is None:
+        return np.full(looks, -np.inf)
+    lower = np.atleast_1d(np.asarray(futility, float))
+    if len(lower) not in (looks - 1, looks):
+        raise ClaimError(f"{looks} looks need {looks - 1} futility limits, but {len(lower)} were given.")
+    return np.append(lower[: looks - 1], -np.inf)
 
 
-def _rising(information: np.ndarray) -> np.ndarray:
-    looks = np.atleast_1d(np.asarray(information, float))
-    if (
-        looks.ndim != 1
-        or not len(looks)
-        or looks[0] <= 0
-        or np.any(np.diff(looks) <= 0)
-        or not np.isfinite(looks).all()
-    ):
-        raise ClaimError(f"The looks are at information {looks.tolist()}; they must rise from above 0, as in 0.5, 1.")
-    return looks
+def _closed(lower: np.ndarray, upper: np.ndarray, futility: np.ndarray | None) -> np.ndarray:
+    """With futility, the last look leaves no trial undecided."""
+    return lower if futility is None else np.append(lower[:-1], upper[-1])
 
 
-def _solve(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a monotone function crosses zero; the nearer end where it does not."""
-    ends = function(low), function(high)
-    if ends[0] * ends[1] > 0:
-        return low if abs(ends[0]) < abs(ends[1]) else high
-    return float(optimize.brentq(function, low, high, xtol=1e-13, rtol=1e-14))
+def _grown(gap: Any, begin: float) -> float:
+    """The root of a rising function that is expected a little above (or below) where the search begins."""
+    low = high = begin
+    for _ in range(40):
+        if gap(high) >= 0:
+            break
+        low, high = high, high * 1.15
+    else:
+        raise ClaimError("No design reaches this: the futility limits leave too little power. Spend less on futility.")
+    while low == high or gap(low) > 0:
+        low, high = low / 1.15, (low if low != high else high)
+        if low < 1e-6:
+            return low
+    return solve(gap, low, high)
+
+
+def _both_limits(boundaries: Boundaries, due: np.ndarray, drift: float, binding: bool) -> tuple:
+    """Futility (and, if binding, efficacy) limits at a drift; and by how much they overlap at the last look."""
+    looks = boundaries.information
+    lower, upper = np.zeros(len(looks)), boundaries.upper.copy()
+    alpha, state = np.diff(boundaries.spent, prepend=0.0), start((0.0, drift))
+    for k, now in enumerate(looks):
+        if binding:
+            upper[k] = state.limit(now, alpha[k])
+        lower[k] = state.limit(now, due[k], drift, below=True)
+        if lower[k] >= upper[k] and k < len(looks) - 1:
+            # the limits meet before the last look: the drift is too large
+            return lower, upper, 1.0 + lower[k] - upper[k]
+        state = _advance(state, looks, k, lower[k], upper[k])
+    return lower, upper, float(lower[-1] - upper[-1])
+
+
+def _inner_limits(boundaries: Boundaries, due: np.ndarray, drift: float, binding: bool) -> tuple:
+    """Inner futility limits of a two-sided test at a drift; and by how much they overlap at the last look."""
+    looks = boundaries.information
+    inner, upper = np.zeros(len(looks)), boundaries.upper.copy()
+    alpha, state = np.diff(boundaries.spent, prepend=0.0), start((0.0, drift))
+    skipped = _looks_without_inner(looks, due, drift)
+    # the error is spent from the first look with a limit
+    due = np.append(np.zeros(skipped), due[skipped:] * due.sum() / due[skipped:].sum())
+    for k, now in enumerate(looks):
+        if binding:
+            upper[k] = state.limit(now, alpha[k])
+        inner[k] = _inner_limit(state, now, due[k], drift)
+        if inner[k] >= upper[k] and k < len(looks) - 1:
+            return inner, upper, 1.0 + inner[k] - upper[k]
+        state = _advance(state, looks, k, -upper[k], upper[k], inner[k])
+    return inner, upper, float(inner[-1] - upper[-1])
+
+
+def _looks_without_inner(looks: np.ndarray, due: np.ndarray, drift: float) -> int:
+    """How many looks have so little to spend that a one-sided futility limit would be below zero."""
+    state = start((0.0, drift))
+    for k, now in enumerate(looks[:-1]):
+        lower = state.limit(now, due[k], drift, below=True)
+        if lower >= 0:
+            return k
+        state = _advance(state, looks, k, lower, np.inf)
+    return len(looks) - 1
+
+
+def _inner_limit(state: Walk, now: float, chance: float, drift: float) -> float:
+    """The c with this chance that |Z| is below it."""
+
+    def gap(c: float) -> float:
+        return float(state.tail(-c, now, drift) - state.tail(c, now, drift)) - chance
+
+    return solve(gap, 0.0, 12.0) if chance > 0 else 0.0

@@ -1,0 +1,104 @@
+"""Every declared method, on one simulated trial and on several at once: the same answer either way, and none left out."""
+
+import dataclasses
+import typing
+
+import numpy as np
+import pytest
+
+from quell import promises
+from quell.analysis import plan
+from quell.report.methods import METHODS as WORDS
+from quell.trial import World, simulate
+from quell import keys
+from tests.laws.everything import asked, everything
+
+TRIALS = 3
+
+
+@pytest.fixture(scope="module")
+def protocol(tmp_path_factory):
+    return everything(tmp_path_factory.mktemp("protocol"))
+
+
+@pytest.fixture(scope="module")
+def records(protocol):
+    return simulate(protocol, World(), keys.numbered(5, "trial", np.arange(TRIALS)))
+
+
+@pytest.fixture(scope="module")
+def batch(protocol, records):
+    return {result.name: result for result in plan.results(protocol, records.columns())}
+
+
+@pytest.fixture(scope="module")
+def singles(protocol, records):
+    return [plan.analyse(protocol, records.study(trial)) for trial in range(TRIALS)]
+
+
+def test_every_method_is_declared_carried_out_and_explained():
+    declared = typing.get_args(typing.get_type_hints(promises.Analysis)["method"])
+    assert set(declared) == set(promises.METHODS) == set(plan.METHODS) == set(WORDS)
+    assert {summary for _, summary, _ in asked()} == set(plan.SCALES)
+
+
+@pytest.mark.parametrize(("method", "summary"), [one[:2] for one in asked()])
+def test_one_trial_and_many_are_analysed_alike(batch, singles, method, summary):
+    result = batch[f"{method}, {summary}"]
+    for trial, claims in enumerate(singles):
+        claim, row = claims[result.name], result.estimate.row(trial)
+        assert claim.n == row.n > 0
+        for field in ("estimate", "se", "lower", "upper", "p"):
+            mine = getattr(claim, field)
+            np.testing.assert_allclose(np.nan if mine is None else mine, getattr(row, field), rtol=1e-7, atol=1e-12)
+        assert claim.estimate is not None or claim.p is not None or claim.warnings
+        assert claim.estimand.startswith(summary) and claim.method
+
+
+def test_swapping_the_arms_names_swaps_the_sign(protocol, records, batch):
+    """The label of an arm means nothing: with active and control exchanged, differences change sign and ratios invert."""
+    swapped = protocol.but(
+        estimands=tuple(
+            dataclasses.replace(one, active=(one.control,), control=one.active[0]) for one in protocol.estimands
+        )
+    )
+    for result in plan.results(swapped, records.columns()):
+        if result.request.analysis.method in plan.JOINT or "imputation" in result.request.analysis.method:
+            continue  # a joint test has no sign; the reference of an imputation is the control
+        before, after = batch[result.name].estimate, result.estimate
+        expected = 1 / before.estimate if result.scale.endswith(("ratio", "odds")) else -before.estimate
+        np.testing.assert_allclose(after.estimate, expected, rtol=1e-6, atol=1e-9, err_msg=result.name)
+        np.testing.assert_allclose(after.p, before.p, rtol=1e-6, atol=1e-9, err_msg=result.name)
+
+
+def test_a_prior_makes_the_claim_bayesian(protocol, records):
+    """Normal prior and known error: the posterior is the precision-weighted mean, on the log scale for a ratio."""
+    asked_for = ("cox, hazard ratio", "two-sample t, difference in means")
+    kept = [one for one in protocol.analyses if one.name in asked_for or one.role == "primary"]
+    vague = promises.Prior(sd=1e4)
+    firm = promises.Prior(mean=-0.1, sd=0.05, source="for the test")
+
+    def read(prior):
+        believed = [dataclasses.replace(one, prior=prior) for one in kept]
+        return plan.analyse(protocol.but(analyses=tuple(believed)), records.study(0))
+
+    plain, flat, sure = read(None), read(vague), read(firm)
+    ratio = plain["cox, hazard ratio"]
+    precision = ratio.se**-2 + 0.05**-2
+    posterior = (np.log(ratio.estimate) * ratio.se**-2 - 0.1 * 0.05**-2) / precision
+    assert sure["cox, hazard ratio"].estimate == pytest.approx(np.exp(posterior), rel=1e-9)
+    assert sure["cox, hazard ratio"].se == pytest.approx(precision**-0.5, rel=1e-9)
+    for name in asked_for:
+        for field in ("estimate", "lower", "upper"):
+            assert getattr(flat[name], field) == pytest.approx(getattr(plain[name], field), rel=1e-5)
+        assert flat[name].p is None and "chance of benefit" in flat[name].method
+    assert "for the test" in sure["cox, hazard ratio"].method
+
+
+def test_a_robust_prior_yields_to_data_that_disagree():
+    from quell.analysis.twin import prior_of
+
+    robust = prior_of(promises.Prior(mean=-1.0, sd=0.1, weight=0.8, vague_sd=5.0))
+    assert abs(float(robust.updated(2.0, 0.2).mean) - 2.0) < 0.02
+    with pytest.raises(ValueError, match="needs vague_sd"):
+        promises.Prior(sd=0.1, weight=0.5)
