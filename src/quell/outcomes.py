@@ -111,6 +111,11 @@ def day_of(columns: Columns, event: IntercurrentEvent) -> np.ndarray:
     return np.min(days, axis=0)
 
 
+def imagined(met: Met) -> bool:
+    """Whether the estimand is about lives that nobody lives: those in which an event that is recorded did not happen."""
+    return any(one.strategy == "hypothetical" for one in _acting(met))
+
+
 def unhandled(met: Met) -> tuple[str, ...]:
     """A sentence for every strategy that is stated and cannot be carried out on the record."""
     stated = [one for one in met if one.strategy != "treatment policy" and not one.recorded]

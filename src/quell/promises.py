@@ -298,6 +298,7 @@ class IntercurrentEvent:
     recorded: tuple[str, ...] = ()
 
 
+LONGER_IS_BETTER = ("difference in restricted mean time", "ratio of restricted mean time")  # time free of an event
 STOPPING = "stopping treatment"  # the one intercurrent event that milestones, not events, record
 DERIVED = "already derived"
 

@@ -147,7 +147,7 @@ def test_the_curve_passes_through_its_points(seed):
 
 def test_many_events_on_one_day():
     rows = recurrent.episodes(np.array([[20.0, 20.0, 50.0], [30.0, np.inf, np.inf]]), np.array([60.0, 80.0]))
-    assert rows.count[rows.event].tolist() == [2, 1, 1] and rows.warnings == Caution.SAME_DAY
+    assert rows.occurrences[rows.event].tolist() == [2, 1, 1] and rows.warnings == Caution.SAME_DAY
     assert mcf.mean_cumulative_at(rows, 25).estimate == 1.0
 
 

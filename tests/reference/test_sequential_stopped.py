@@ -44,7 +44,7 @@ def test_final_analysis_of_rpact_two_sided():
     design = sequential.by_shape(np.array([0.5, 1.0]), 0.025, shape="pocock", two_sided_test=True)
     found = stopped.final_estimate(2.7448905951, 1, design, se=0.65 / 2.7448905951)
     numbers = [found.p, found.lower, found.upper, found.estimate]
-    np.testing.assert_allclose(numbers, [0.032502827785, 0.054765944713, 1.084718003660, 0.596762304857], rtol=2e-7)
+    np.testing.assert_allclose(numbers, [0.032502827785, 0.054765944713, 1.084718003660, 0.596762304857], atol=2e-7)
 
 
 def test_conditional_power_of_rpact():
@@ -60,7 +60,7 @@ def test_conditional_power_of_rpact():
                 **{side: getattr(DESIGN, side)[: k + 1] for side in ("information", "lower", "upper")}
             )
             found = interim.conditional_power(z, 0.3, upto, effect * unit)
-            np.testing.assert_allclose(found, expected[k - 1], rtol=2e-8)
+            np.testing.assert_allclose(found, expected[k - 1], rtol=5e-8)
 
 
 def test_conditional_power_in_closed_form():

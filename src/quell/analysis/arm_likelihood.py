@@ -30,7 +30,7 @@ class ArmTerms(NamedTuple):
 
     def hill(self, penalised: bool) -> Hill:
         """The likelihood to climb, plain or with Firth's penalty."""
-        return Hill(lambda b, free: evaluate(self, b, penalised), penalised)
+        return Hill(lambda b, free: evaluate(self, b, free, penalised), penalised)
 
 
 def arm_terms(at_risk: np.ndarray, events: np.ndarray) -> ArmTerms:
@@ -50,8 +50,8 @@ def arm_terms(at_risk: np.ndarray, events: np.ndarray) -> ArmTerms:
     return ArmTerms(active, control, events[..., 1].sum(-1))
 
 
-def evaluate(terms: ArmTerms, b: np.ndarray, penalised: bool) -> Value:
-    """Height, gradient and information at b (B, 1); terms that see one arm only are constant in b but for e^b."""
+def evaluate(terms: ArmTerms, b: np.ndarray, free: np.ndarray, penalised: bool) -> Value:
+    """Height, gradient and information at b (B, 1), which counts as absent where it is not free (B, 1)."""
     w = np.exp(np.clip(b, -500, 500))
     one = terms.active * w
     total = one + terms.control
@@ -70,6 +70,6 @@ def evaluate(terms: ArmTerms, b: np.ndarray, penalised: bool) -> Value:
     # first and second derivatives of the information: third and fourth Bernoulli cumulants
     first = np.where(positive, (spread * (1 - 2 * p)).sum(-1) / safe, 0.0)
     second = np.where(positive, (spread * (1 - 6 * spread)).sum(-1) / safe, 0.0)
-    height = height + np.where(positive, np.log(safe), -np.inf) / 2
+    height = height + np.where(free[:, 0], np.where(positive, np.log(safe), -np.inf), 0.0) / 2
     curvature = information - (second - first**2) / 2
     return Value(height, (gradient + first / 2)[:, None], matrix, curvature[:, None, None])

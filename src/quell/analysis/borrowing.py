@@ -249,7 +249,7 @@ def _nearest_betas(x: np.ndarray, rest: np.ndarray, mass: np.ndarray, components
         a, b = _beta_fit(share @ log_x / weight, share @ log_rest / weight, a, b)
         weight = weight / weight.sum()
         fit = float(np.sum(mass * total))
-        if fit - before < 1e-10:
+        if fit - before < 1e-9:
             break
         before = fit
     order = np.argsort(-weight)

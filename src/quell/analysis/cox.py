@@ -271,7 +271,8 @@ def arm_cautions(events: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 def _some(flat: FollowUp, chosen: np.ndarray) -> FollowUp:
     """Some of the flattened trials."""
-    return FollowUp(*(None if field is None else field[chosen] for field in flat))
+    fields: dict[str, Any] = {name: None if field is None else field[chosen] for name, field in flat._asdict().items()}
+    return FollowUp(**fields)
 
 
 Work = Callable[[np.ndarray, int, "np.ndarray | None"], tuple[CoxFit, np.ndarray, np.ndarray]]
@@ -295,7 +296,7 @@ def _in_groups(flat: FollowUp, batch: tuple[int, ...], work: Work) -> CoxFit:
         result, _, _ = work(rows[part], 2**31, start[part])
         for name in ARRAYS:
             whole[name][rows[part]] = getattr(result, name)
-    shaped = {name: field.reshape((*batch, *field.shape[1:])) for name, field in whole.items()}
+    shaped: dict[str, Any] = {name: field.reshape((*batch, *field.shape[1:])) for name, field in whole.items()}
     return parts[0]._replace(**shaped)
 
 

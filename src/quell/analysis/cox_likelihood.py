@@ -46,7 +46,7 @@ class TiedTerms(NamedTuple):
     rung_of_subject: np.ndarray
     rung_of_term: np.ndarray
     share: np.ndarray
-    count: np.ndarray
+    term_weight: np.ndarray
     trial: np.ndarray
 
 
@@ -54,7 +54,7 @@ class Prepared(NamedTuple):
     """Trials laid out for the likelihood: covariates (p, B, n) centred and in units of their spread, and the ladder.
 
     `cell` and `entry_cell` (B n,) place each subject in a histogram of B x S x (M + 1) bins, the first of each ladder for
-    those never at risk; `count` (B, S, M) is the weight of one term of a rung, `real` where the rung has an event.
+    those never at risk; `term_weight` (B, S, M) is the weight of one term of a rung, `real` where the rung has an event.
     """
 
     sets: RiskSets
@@ -64,7 +64,7 @@ class Prepared(NamedTuple):
     offset: np.ndarray | None
     cell: np.ndarray
     entry_cell: np.ndarray | None
-    count: np.ndarray
+    term_weight: np.ndarray
     real: np.ndarray
     tied: TiedTerms | None
     event_total: np.ndarray
@@ -182,7 +182,7 @@ def _tied_terms(d: np.ndarray, count: np.ndarray, cell: np.ndarray, died: tuple[
         rung_of_subject=number[where][tied],
         rung_of_term=of,
         share=rank / size[of],
-        count=count.ravel()[rung][of],
+        term_weight=count.ravel()[rung][of],
         trial=rung[of] // (strata * rungs),
     )
 
@@ -229,7 +229,7 @@ def state(prepared: Prepared, b: np.ndarray) -> State:
     # rounding may leave nothing of a sum from which early entries were taken
     safe = np.where(prepared.real & (total > 0), total, 1.0)
     none = np.zeros(0)
-    log_phi, hazard, mean = np.log(safe), prepared.count / safe, np.divide(sums, safe, out=sums)
+    log_phi, hazard, mean = np.log(safe), prepared.term_weight / safe, np.divide(sums, safe, out=sums)
     if prepared.tied is None:
         return State(w, log_phi, hazard, mean, none, none, np.zeros((len(b.T), 0)))
     tied = prepared.tied
@@ -242,18 +242,18 @@ def state(prepared: Prepared, b: np.ndarray) -> State:
     for k, one in enumerate(prepared.x):
         dying = np.bincount(tied.rung_of_subject, one.ravel()[tied.subject] * tied_w, len(tied.rung))
         means[k] = (mean[k].ravel()[of] * safe.ravel()[of] - tied.share * dying[tied.rung_of_term]) / phi
-    return State(w, log_phi, hazard, mean, np.log(phi), tied.count / phi, means)
+    return State(w, log_phi, hazard, mean, np.log(phi), tied.term_weight / phi, means)
 
 
 def height(prepared: Prepared, at: State, b: np.ndarray) -> np.ndarray:
     """The log partial likelihood (B,)."""
-    value = np.vecdot(prepared.event_total, b) - np.vecdot(prepared.count, at.log_phi).sum(-1)
+    value = np.vecdot(prepared.event_total, b) - np.vecdot(prepared.term_weight, at.log_phi).sum(-1)
     if prepared.offset is not None:
         weight = 1.0 if prepared.weights is None else prepared.weights
         value = value + np.sum(np.where(prepared.sets.event, prepared.offset * weight, 0.0), -1)
     if prepared.tied is not None:
         tied = prepared.tied
-        value = value - np.bincount(tied.trial, tied.count * at.tied_log_phi, len(value))
+        value = value - np.bincount(tied.trial, tied.term_weight * at.tied_log_phi, len(value))
     return value
 
 
@@ -283,17 +283,18 @@ def with_ties(prepared: Prepared, per_rung: np.ndarray, per_term: np.ndarray) ->
 def slopes(prepared: Prepared, at: State, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Gradient (B, p) and information (B, p, p); each rung's part times `scale` (B, S, M) where given."""
     felt = at.w * cumulative_hazard(prepared, at, scale)
-    x, count, tied = prepared.x, prepared.count, prepared.tied
+    x, count, tied = prepared.x, prepared.term_weight, prepared.tied
     total = prepared.event_total
-    tied_count = None if tied is None else tied.count
+    tied_count = None if tied is None else tied.term_weight
     if scale is not None:
         count = count * scale
         total = event_total(prepared, scale)
-        tied_count = None if tied is None else tied.count * scale.ravel()[tied.rung][tied.rung_of_term]
+        tied_count = None if tied is None else tied.term_weight * scale.ravel()[tied.rung][tied.rung_of_term]
     trials, p = total.shape
     gradient, information = np.empty((trials, p)), np.empty((trials, p, p))
-    flat = at.mean.reshape(p, trials, -1)
-    count = count.reshape(trials, -1)
+    rungs = count.shape[1] * count.shape[2]
+    flat = at.mean.reshape(p, trials, rungs)
+    count = count.reshape(trials, rungs)
     for j in range(p):
         felt_x, counted = felt * x[j], count * flat[j]
         gradient[:, j] = total[:, j] - np.vecdot(felt, x[j])
@@ -345,22 +346,24 @@ def _leverage(prepared: Prepared, at: State, covariance: np.ndarray) -> np.ndarr
     q = np.einsum("pbn,bpq,qbn->bn", x, covariance, x, optimize=True)
     pieces = [q, *(one * q for one in x), *(x[j] * x[k] for j in range(p) for k in range(p))]
     sums = np.stack([at_risk_sum(prepared, at.w * piece) for piece in pieces])
-    safe = np.where(prepared.real & (at.hazard > 0), prepared.count / np.where(at.hazard > 0, at.hazard, 1.0), 1.0)
-    trials = len(at.w)
-    mean = at.mean.reshape(p, trials, -1)
+    safe = np.where(
+        prepared.real & (at.hazard > 0), prepared.term_weight / np.where(at.hazard > 0, at.hazard, 1.0), 1.0
+    )
+    trials, rungs = len(at.w), at.hazard.shape[1] * at.hazard.shape[2]
+    mean = at.mean.reshape(p, trials, rungs)
     trial = np.broadcast_to(np.arange(trials)[:, None], mean.shape[1:])
-    total = _third(sums.reshape(len(pieces), trials, -1) / safe.reshape(trials, -1), mean, covariance, trial)
-    total = np.sum(total * prepared.count.reshape(trials, -1), -1)
+    total = _third(sums.reshape(len(pieces), trials, rungs) / safe.reshape(trials, rungs), mean, covariance, trial)
+    total = np.sum(total * prepared.term_weight.reshape(trials, rungs), -1)
     tied = prepared.tied
     if tied is None:
         return total.T
     of = tied.rung[tied.rung_of_term]
-    flat = sums.reshape(len(pieces), -1)[:, of]
+    flat = sums.reshape(len(pieces), trials * rungs)[:, of]
     for k, piece in enumerate(pieces):
         dying = np.bincount(tied.rung_of_subject, (at.w * piece).ravel()[tied.subject], len(tied.rung))
         flat[k] -= tied.share * dying[tied.rung_of_term]
-    more = _third(flat * (at.tied_hazard / tied.count), at.tied_mean, covariance, tied.trial)
-    return (total + np.stack([np.bincount(tied.trial, tied.count * one, trials) for one in more])).T
+    more = _third(flat * (at.tied_hazard / tied.term_weight), at.tied_mean, covariance, tied.trial)
+    return (total + np.stack([np.bincount(tied.trial, tied.term_weight * one, trials) for one in more])).T
 
 
 def _third(moments: np.ndarray, mean: np.ndarray, covariance: np.ndarray, trial: np.ndarray) -> np.ndarray:

@@ -62,13 +62,13 @@ def residuals(
     kept = ready.sets.kept
     if kind == "martingale":
         found = np.where(kept, _martingale(ready, at), np.nan)
-        return found.reshape(*batch, -1)
+        return found.reshape(*batch, kept.shape[-1])
     found = schoenfeld(ready, at) if kind == "schoenfeld" else score_residuals(ready, at)
     if kind == "dfbeta":
         found = _dfbeta(ready, b, found)
     found = np.moveaxis(found, 0, -1) * (1 / ready.unit if kind == "dfbeta" else ready.unit)[:, None, :]
     seen = kept if kind != "schoenfeld" else kept & ready.sets.event
-    return np.where(seen[..., None], found, np.nan).reshape(*batch, -1, p)
+    return np.where(seen[..., None], found, np.nan).reshape(*batch, kept.shape[-1], p)
 
 
 def _dfbeta(ready: Prepared, b: np.ndarray, score: np.ndarray) -> np.ndarray:

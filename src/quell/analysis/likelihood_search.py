@@ -140,15 +140,26 @@ def _direction(problem: Problem, point: Point, theta: np.ndarray) -> tuple[np.nd
     inverse, _, definite = symmetric_inverse(masked(point.hessian, problem.free))
     bad = np.flatnonzero(~definite)
     if len(bad):
-        expected = information(problem.take(bad), Point(*(field[bad] for field in point)))
-        ridge = 1e-8 * np.eye(expected.shape[-1])
-        inverse[bad] = symmetric_inverse(masked(expected, problem.free[bad]) + ridge)[0]
+        expected = masked(information(problem.take(bad), Point(*(field[bad] for field in point))), problem.free[bad])
+        inverse[bad] = _bent_inverse(masked(point.hessian[bad], problem.free[bad]), expected)
     gradient = np.where(problem.free, point.gradient, 0.0)
     step = -np.einsum("bij,bj->bi", inverse, gradient)
     decrement = -np.sum(step * gradient, -1)
     longest = (np.abs(step) / (1 + np.abs(theta))).max(-1, initial=0.0)
     step = step * np.minimum(1.0, LONGEST_STEP / np.maximum(longest, 1e-300))[:, None]
     return step, np.where(definite, decrement, np.inf)
+
+
+def _bent_inverse(hessian: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """An indefinite matrix inverted with its directions of negative curvature turned up, in the metric of another.
+
+    Newton's step then leaves a saddle rather than seeking it (Dauphin et al. 2014, arXiv:1406.2572).
+    """
+    size = scale.shape[-1]
+    root = np.linalg.inv(np.linalg.cholesky(scale + 1e-9 * np.eye(size) * np.einsum("bii->b", scale)[:, None, None]))
+    curvature, axes = np.linalg.eigh(root @ hessian @ np.swapaxes(root, -1, -2))
+    axes = np.swapaxes(root, -1, -2) @ axes
+    return (axes / np.maximum(np.abs(curvature), 1e-3)[:, None, :]) @ np.swapaxes(axes, -1, -2)
 
 
 def _forward(

@@ -39,7 +39,7 @@ class Steps(NamedTuple):
     sets: RiskSets
     person: np.ndarray
     persons: int
-    count: np.ndarray
+    occurrences: np.ndarray
     death: np.ndarray
     at_risk: np.ndarray
     events: np.ndarray
@@ -73,7 +73,7 @@ def mean_cumulative(
     half = critical(level) * np.sqrt(variance)
     lower, upper = _limits(mean, half, interval)
     fields = (steps.sets.times[:, 0], mean, variance, lower, upper, steps.at_risk, steps.events, steps.deaths)
-    return MeanCumulative(*(field.reshape(*batch, -1) for field in fields))
+    return MeanCumulative(*(field.reshape(*batch, mean.shape[-1]) for field in fields))
 
 
 def mean_cumulative_at(
@@ -103,14 +103,14 @@ def mean_cumulative_at(
     mean = np.sum(np.where(used, _increments(steps), 0.0), -1)
     se = np.sqrt(np.sum(_influence(steps, used) ** 2, -1))
     lower, upper = _limits(mean, critical(level) * se, interval)
-    seen = some.include.any(-1).reshape(-1)
+    seen = some.include.any(-1).ravel()
     total = np.sum(np.where(used, steps.events, 0.0), -1)
-    last = np.max(np.where(some.include, some.stop, -np.inf), -1, initial=-np.inf).reshape(-1)
-    warnings = some.warnings.reshape(-1) | flag(~seen, Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
+    last = np.max(np.where(some.include, some.stop, -np.inf), -1, initial=-np.inf).ravel()
+    warnings = some.warnings.ravel() | flag(~seen, Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
     warnings = warnings | flag(seen & (total == 0), Caution.NO_EVENTS)
     warnings = warnings | flag(seen & (total > 0) & (total < FEW_EVENTS), Caution.FEW_EVENTS)
     warnings = warnings | flag(seen & (last < day), Caution.BEYOND_FOLLOW_UP)
-    people = np.asarray(some.people).reshape(-1)
+    people = np.asarray(some.people).ravel()
     warnings = warnings | flag(seen & (people < FEW_CLUSTERS), Caution.FEW_CLUSTERS)
     mean, lower, upper = (np.where(seen, value, np.nan) for value in (mean, lower, upper))
     # without an event the jackknife sees no error at all
@@ -118,7 +118,8 @@ def mean_cumulative_at(
     lower, upper = (np.where(total > 0, value, np.nan) for value in (lower, upper))
     none = np.full(mean.shape, np.nan)
     fields = (mean, se, lower, upper, none, none, none, people, warnings)
-    return Estimate(*(field.reshape(batch) for field in fields), level)
+    shaped = [np.reshape(field, batch) for field in fields]
+    return Estimate(*shaped, level=level)
 
 
 def mean_cumulative_difference(
@@ -171,12 +172,12 @@ def _limits(mean: np.ndarray, half: np.ndarray, interval: str) -> tuple[np.ndarr
 
 def _steps(rows: Episodes) -> Steps:
     """Counts of a flattened batch on its ladder; S(u-) is 1 where nobody dies."""
-    shape = (-1, rows.person.shape[-1])
+    shape = (int(np.prod(rows.person.shape[:-1])), rows.person.shape[-1])
     start, stop, event, death, include = (
         np.reshape(field, shape) for field in (rows.start, rows.stop, rows.event, rows.death, rows.include)
     )
     sets = risk_sets(stop, event | death, include=include, entry=start)
-    count = np.where(include, np.reshape(rows.count, shape), 0.0)
+    count = np.where(include, np.reshape(rows.occurrences, shape), 0.0)
     at_risk = sets.at_risk(np.ones(1))[:, 0]
     events = sets.at_event(count, event & include)[:, 0]
     deaths = sets.at_event(np.ones(1), death & include)[:, 0]
@@ -201,7 +202,7 @@ def _influence(steps: Steps, used: np.ndarray) -> np.ndarray:
     sets = steps.sets
     per_event = np.where(used, steps.alive / np.maximum(steps.at_risk, 1), 0.0)
     increments = np.where(used, _increments(steps), 0.0)
-    part = steps.count * _at_stop(sets, per_event)
+    part = steps.occurrences * _at_stop(sets, per_event)
     part = part - _over(sets, increments / np.maximum(steps.at_risk, 1))
     if steps.deaths.any():
         total = np.cumsum(increments, -1)

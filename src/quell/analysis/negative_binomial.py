@@ -136,7 +136,8 @@ def count_regression(
         events.astype(int),
         warnings,
     )
-    return CountFit(*(field.reshape((*batch, *field.shape[1:])) for field in fields), level)
+    shaped = [np.reshape(field, (*batch, *field.shape[1:])) for field in fields]
+    return CountFit(*shaped, level=level)
 
 
 def count_ratio(

@@ -78,13 +78,13 @@ def proportionality(follow_up: FollowUp, fitted: CoxFit, transform: Transform = 
     one = np.diagonal(variance, axis1=-2, axis2=-1)
     size = np.diagonal(square, axis1=-2, axis2=-1)
     usable = free & (one > 1e-10 * np.maximum(size, 1e-300)) & (size > 0)
-    usable &= (fitted.warnings.reshape(-1) & int(Caution.SEPARATION | Caution.NOT_CONVERGED) == 0)[:, None]
+    usable &= (fitted.warnings.ravel() & int(Caution.SEPARATION | Caution.NOT_CONVERGED) == 0)[:, None]
     chi_square = np.where(usable, score**2 / np.where(usable, one, 1.0), np.nan)
     both = usable[:, :, None] & usable[:, None, :]
     together = np.einsum("bp,bpq,bq->b", score, inverse(np.where(both, variance, 0.0), usable), score)
     df = usable.sum(-1)
     together = np.where(df > 0, together, np.nan)
-    warnings = fitted.warnings.reshape(-1) | flag(~usable.any(-1), Caution.NOT_ESTIMABLE)
+    warnings = fitted.warnings.ravel() | flag(~usable.any(-1), Caution.NOT_ESTIMABLE)
     global_p = np.where(df > 0, special.chdtrc(np.maximum(df, 1), np.nan_to_num(together)), np.nan)
     single_p = np.where(usable, special.chdtrc(1, np.nan_to_num(chi_square)), np.nan)
     fields = (chi_square, single_p, together, df, global_p, ready.sets.kept.sum(-1), warnings)
@@ -147,7 +147,7 @@ def _on_rungs(ready: Prepared, of_subject: np.ndarray) -> np.ndarray:
     """g at the rungs of the ladder, (B, S, M), centred at its mean over the events."""
     event = ready.sets.event
     centre = np.sum(np.where(event, of_subject, 0.0), -1) / np.maximum(event.sum(-1), 1)
-    g = np.zeros(ready.count.shape)
+    g = np.zeros(ready.term_weight.shape)
     places = of_events(ready, np.arange(g.size).reshape(g.shape))
     g.ravel()[places] = (of_subject - centre[:, None])[event]
     return g

@@ -34,7 +34,7 @@ class Episodes(NamedTuple):
     stop: np.ndarray
     event: np.ndarray
     number: np.ndarray
-    count: np.ndarray
+    occurrences: np.ndarray
     death: np.ndarray
     include: np.ndarray
     people: np.ndarray
@@ -70,7 +70,7 @@ def episodes(
     """Rows (start, stop] from the days of each person's events, (..., n, k), infinite where none, and the end of follow-up.
 
     until (..., n) in days from the origin; died (..., n): whether follow-up ended by death. Events after the end are left
-    out; several events of a person on one day end one row, with `count`, and a caution. Persons without follow-up (missing
+    out; several events of a person on one day end one row, with its `occurrences`, and a caution. Persons without follow-up (missing
     or not after day 0), and events without a day or not after day 0, are left out with a caution. Raises ClaimError where
     shapes do not match.
 
@@ -112,8 +112,8 @@ def episodes(
     person = np.broadcast_to(np.arange(n)[:, None], start.shape)
     counts = np.where(event & used, np.concatenate([count, zero], -1), 0)
     rows = [person, np.where(used, start, 0.0), stop, event & used, number, counts, death, used]
-    shaped = (np.reshape(field, (*batch, n * (k + 1))) for field in rows)
-    return Episodes(*shaped, followed.sum(-1), warnings)
+    shaped = [np.reshape(field, (*batch, n * (k + 1))) for field in rows]
+    return Episodes(*shaped, people=followed.sum(-1), warnings=warnings)
 
 
 def andersen_gill(
@@ -338,7 +338,7 @@ def wei_lin_weissfeld(
         parts.append(np.nan_to_num(residuals(follow_up, fits[-1].coefficients, "dfbeta", ties=ties)))
     apart = np.concatenate(parts, -1)
     coefficients = np.stack([one.coefficients for one in fits], -2)
-    gone = np.isnan(coefficients).reshape(*coefficients.shape[:-2], -1)
+    gone = np.isnan(coefficients).reshape(*coefficients.shape[:-2], apart.shape[-1])
     covariance = np.where(gone[..., :, None] | gone[..., None, :], np.nan, np.swapaxes(apart, -1, -2) @ apart)
     warnings = np.bitwise_or.reduce([one.warnings for one in fits], 0) | flag(unknown.any(-1), Caution.MISSING)
     return Marginal(coefficients, covariance, fits[0].n, warnings, level)

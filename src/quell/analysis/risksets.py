@@ -8,6 +8,7 @@ days are few, the ladder is a day grid and nothing is sorted; otherwise times ar
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,9 @@ DAYS_PER_SUBJECT = 8
 class RiskSets(NamedTuple):
     """Who is at risk when: B trials flattened to one axis, S strata, M rungs (distinct times; unused rungs at infinity).
 
-    `time` (B, n) holds the subjects' own times. `last` counts the rungs at or before a subject's time, `first` those at or before entry, so that rung j (from 0)
-    finds the subject at risk where first <= j < last, and an event falls on rung last - 1.
+    `time` (B, n) holds the subjects' own times. `last` counts the rungs at or before a subject's time, `first` those at or
+    before entry, so that rung j (from 0) finds the subject at risk where first <= j < last, and an event falls on rung
+    last - 1.
     """
 
     times: np.ndarray
@@ -41,7 +43,8 @@ class RiskSets(NamedTuple):
         above = self._histogram(self.last, weight)
         if self.first is not None:
             above = above - self._histogram(self.first, weight)
-        return np.cumsum(above[..., ::-1], -1)[..., ::-1][..., 1:]
+        # summed from the last rung down, so that nothing at risk is exactly zero; a copy, because strides are slow
+        return np.cumsum(np.ascontiguousarray(above[..., :0:-1]), -1)[..., ::-1]
 
     def at_event(self, weight: np.ndarray, event: np.ndarray | None = None) -> np.ndarray:
         """Sum of a weight (B, n) over the subjects whose event falls on each rung: (B, S, M)."""
@@ -50,7 +53,8 @@ class RiskSets(NamedTuple):
 
     def _histogram(self, rung: np.ndarray, weight: np.ndarray) -> np.ndarray:
         trials, strata, rungs = self.times.shape
-        cell = (np.arange(trials)[:, None] * strata + self.stratum) * (rungs + 1) + rung
+        row = np.arange(trials)[:, None] * strata
+        cell = (row if strata == 1 else row + self.stratum) * (rungs + 1) + rung
         counts = np.bincount(cell.ravel(), np.broadcast_to(weight, cell.shape).ravel(), trials * strata * (rungs + 1))
         return counts.reshape(trials, strata, rungs + 1)
 
@@ -79,14 +83,19 @@ def risk_sets(
     present = np.isfinite(time) & (time >= 0) & np.isfinite(happened) & (stratum >= 0)
     if start is not None:
         present = present & (start < time)
-    kept = (asked & present).reshape(-1, n)
-    occurred = kept & (happened.reshape(-1, n) > 0)
-    time, stratum = time.reshape(-1, n), np.where(kept, stratum.reshape(-1, n), 0)
-    values = time if start is None else np.concatenate([time, start.reshape(-1, n)], -1)
-    codes = np.unique(stratum) if stratum.size else np.zeros(1, int)
-    ladders = [_ladder(values, kept & (stratum == code), occurred if not every_time else kept) for code in codes]
+    rows = (math.prod(batch), n)
+    kept = (asked & present).reshape(rows)
+    occurred = kept & (happened.reshape(rows) > 0)
+    time, stratum = time.reshape(rows), np.where(kept, stratum.reshape(rows), 0)
+    values = time if start is None else np.concatenate([time, start.reshape(rows)], -1)
+    marks = kept if every_time else occurred
+    if strata is None or not stratum.size:
+        codes, ladders = np.zeros(1, int), [_ladder(values, kept, marks)]
+    else:
+        codes = np.unique(stratum)
+        ladders = [_ladder(values, kept & (stratum == code), marks) for code in codes]
     rungs = max(times.shape[-1] for _, times in ladders)
-    place = np.sum([place for place, _ in ladders], 0)
+    place = ladders[0][0] if len(ladders) == 1 else np.sum([place for place, _ in ladders], 0)
     times = [np.pad(part, ((0, 0), (0, rungs - part.shape[-1])), constant_values=np.inf) for _, part in ladders]
     return RiskSets(
         np.stack(times, 1),
@@ -95,7 +104,7 @@ def risk_sets(
         None if start is None else place[:, n:],
         occurred,
         kept,
-        np.searchsorted(codes, stratum),
+        stratum if len(codes) == 1 and codes[0] == 0 else np.searchsorted(codes, stratum),
         batch,
         flag((asked & ~present).any(-1), Caution.MISSING).reshape(batch),
     )
@@ -133,18 +142,20 @@ def _aligned(
 def _ladder(values: np.ndarray, kept: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rungs at or before each value (B, k), zero where not kept; and the times of the rungs (B, M)."""
     trials, n = kept.shape
-    valid = np.tile(kept, values.shape[-1] // n)
+    valid = kept if values.shape[-1] == n else np.concatenate([kept, kept], -1)
     group, group_time = _groups(values, valid)
     size = group_time.shape[-1]
-    cell = np.arange(trials)[:, None] * size + group[:, :n]
+    if not size:
+        return np.zeros(values.shape, int), np.full((trials, 0), np.inf)
+    cell = group + np.arange(trials)[:, None] * size
     marked = np.zeros(trials * size, bool)
-    marked[cell[kept & marks]] = True
-    marked = marked.reshape(trials, size)
-    rung = np.cumsum(marked, -1)
-    times = np.full((trials, int(rung[:, -1].max(initial=0)) if size else 0), np.inf)
-    trial, place = np.nonzero(marked)
-    times[trial, rung[trial, place] - 1] = group_time[trial, place]
-    return np.where(valid, np.take_along_axis(rung, group, -1), 0) if size else np.zeros(values.shape, int), times
+    marked[cell[:, :n][kept & marks]] = True
+    at = np.flatnonzero(marked)
+    rung = np.cumsum(marked.reshape(trials, size), -1)
+    times = np.full((trials, int(rung[:, -1].max(initial=0))), np.inf)
+    trial, place = np.divmod(at, size)
+    times[trial, rung.take(at) - 1] = group_time[trial, place]
+    return np.where(valid, rung.take(cell), 0), times
 
 
 def _groups(values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -210,29 +210,32 @@ def _ye(model: ArmModel, predicted: list[np.ndarray], decomposed: bool) -> np.nd
     """
     people, arms = model.people, model.arms
     member = [people.arm == code for code in range(arms)]
+    own = [_deviation(people.outcome, who) for who in member]
+    whole = [_deviation(one, people.include) for one in predicted]
     n = np.maximum(people.include.sum(-1), 1)
+    size = [who.sum(-1) for who in member]
     matrix = np.zeros((*n.shape, arms, arms))
     for a in range(arms):
-        share = np.maximum(member[a].sum(-1), 1) / n
-        within = _cov(people.outcome, predicted[a], member[a])
-        spread = _cov(predicted[a], predicted[a], people.include)
+        within, spread = _cov(own[a], predicted[a], size[a]), _cov(whole[a], predicted[a], n)
         if decomposed:
-            residual = _cov(people.outcome, people.outcome, member[a]) - 2 * within + spread
+            residual = _cov(own[a], people.outcome, size[a]) - 2 * within + spread
         else:
-            residual = _cov(people.outcome - predicted[a], people.outcome - predicted[a], member[a])
-        matrix[..., a, a] = residual / share + 2 * within - spread
+            left = people.outcome - predicted[a]
+            residual = _cov(_deviation(left, member[a]), left, size[a])
+        matrix[..., a, a] = residual * n / np.maximum(size[a], 1) + 2 * within - spread
         for b in range(a):
-            shared = _cov(people.outcome, predicted[b], member[a]) + _cov(people.outcome, predicted[a], member[b])
-            matrix[..., a, b] = matrix[..., b, a] = shared - _cov(predicted[a], predicted[b], people.include)
+            shared = _cov(own[a], predicted[b], size[a]) + _cov(own[b], predicted[a], size[b])
+            matrix[..., a, b] = matrix[..., b, a] = shared - _cov(whole[a], predicted[b], n)
     return matrix / n[..., np.newaxis, np.newaxis]
 
 
-def _cov(one: np.ndarray, other: np.ndarray, member: np.ndarray) -> np.ndarray:
+def _deviation(values: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Values less their mean over the members, zero for others."""
+    kept = np.where(member, values, 0.0)
+    mean = kept.sum(-1, keepdims=True) / np.maximum(member.sum(-1, keepdims=True), 1)
+    return np.where(member, kept - mean, 0.0)
+
+
+def _cov(deviation: np.ndarray, other: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Sample covariance over the members, divisor their number less one; NaN where there is one or none."""
-    size = member.sum(-1)
-    parts = []
-    for values in (one, other):
-        kept = np.where(member, values, 0.0)
-        mean = kept.sum(-1, keepdims=True) / np.maximum(size, 1)[..., np.newaxis]
-        parts.append(np.where(member, kept - mean, 0.0))
-    return np.where(size > 1, np.vecdot(*parts) / np.maximum(size - 1, 1), np.nan)
+    return np.where(size > 1, np.vecdot(deviation, other) / np.maximum(size - 1, 1), np.nan)

@@ -14,6 +14,7 @@ from quell import figures
 from quell.analysis import description
 from quell.analysis.claim import Claim, Claims
 from quell.figures import Look
+from quell.promises import LONGER_IS_BETTER
 from quell.protocol import Protocol
 from quell.report import methods, words
 from quell.report.blocks import Block, Cell, Data, Numbering, Panel, Section, cells
@@ -232,10 +233,8 @@ def _sides(of: Material, claim: Claim, *, named: bool = True) -> tuple[str, str]
         active, control = "more dose", "less dose"
     elif not named:
         active, control = "the first named", "the second"
-    longer = claim.unit in ("day", "days", "month", "months", "year", "years")
-    higher = (endpoint is not None and endpoint.better == "higher") or (
-        endpoint is not None and endpoint.timed and longer
-    )
+    longer = estimand is not None and estimand.summary in LONGER_IS_BETTER
+    higher = longer or (endpoint is not None and endpoint.better == "higher")
     left, right = (control, active) if higher else (active, control)
     return f"← favours {left}", f"favours {right} →"
 

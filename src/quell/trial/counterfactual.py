@@ -84,8 +84,8 @@ def truths(protocol: Protocol, lived: Mapping[str, Records]) -> dict[str, Truth]
     for analysis in protocol.analyses:
         estimand = protocol.estimand(analysis.estimand)
         summary = _summary(estimand, protocol.endpoint(estimand.endpoint))
-        if summary is None:
-            continue
+        if summary is None or outcomes.imagined(estimand.intercurrent_events):
+            continue  # a life in which nobody stopped is not among those lived here
         for active in estimand.active:
             name = (
                 analysis.name if len(estimand.active) == 1 else f"{analysis.name}: {active} against {estimand.control}"
