@@ -10,7 +10,7 @@ SOURCE = pathlib.Path(__file__).parent.parent / "src" / "quell"
 # Rooms by floor. Rooms in one set have no doors between them; within a list, later ones may import earlier ones.
 FLOORS: list[list[set[str]]] = [
     [{"sentences", "units"}, {"delivery"}, {"keys", "evidence", "bounded", "store"}, {"blocks"}, {"machine"}],
-    [{"promises"}, {"protocol"}, {"cells"}, {"parquet"}, {"tables"}, {"study"}, {"outcomes"}],
+    [{"promises"}, {"questions"}, {"protocol"}, {"cells"}, {"parquet"}, {"tables"}, {"study"}, {"outcomes"}],
     [{"body", "measure", "analysis", "exchange"}],
     [{"allocation"}, {"trial", "calibrate", "response"}],
     [{"design"}, {"impact", "exam"}],
@@ -19,7 +19,7 @@ FLOORS: list[list[set[str]]] = [
 ]
 # What a room may see of the floors below: less than everything, by design.
 SEES = {
-    "analysis": {"protocol", "promises", "study", "outcomes", "tables", "units", "keys", "sentences"},
+    "analysis": {"protocol", "promises", "questions", "study", "outcomes", "tables", "units", "keys", "sentences"},
     "body": {"units", "keys", "blocks", "machine", "sentences"},
 }
 SHUNNED = {"utils", "util", "core", "common", "helpers", "types", "config", "exceptions", "misc"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from quell.promises import METHODS
+from quell.questions import METHODS
 from quell.report.methods import METHODS as WORDS
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "reference" / "analyses.md"

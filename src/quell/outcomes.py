@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from quell import units
-from quell.promises import DERIVED, STOPPING, Analysis, Endpoint, IntercurrentEvent
 from quell.protocol import Protocol
+from quell.questions import DERIVED, STOPPING, Analysis, Endpoint, IntercurrentEvent
 from quell.sentences import near
 from quell.study import Columns, StudyError
 
@@ -100,14 +100,14 @@ def causes(columns: Columns, endpoint: Endpoint, met: Met = ()) -> tuple[np.ndar
 def day_of(columns: Columns, event: IntercurrentEvent) -> np.ndarray:
     """The study day on which an intercurrent event befell each person, inf where it did not; (..., subjects)."""
     never = np.full(columns.arm.shape, np.inf)
-    days = []
-    for kind in event.recorded:
-        if kind == STOPPING and columns.stopped is None:
+    days: list[np.ndarray] = [columns.events.get(kind, never) for kind in event.recorded if kind != STOPPING]
+    if STOPPING in event.recorded:
+        if columns.stopped is None:
             raise StudyError(
                 f"the intercurrent event '{event.event}' needs to know when treatment stopped. "
                 "Give the table 'milestones' with the milestone 'completed treatment' and its day."
             )
-        days.append(columns.stopped if kind == STOPPING else columns.events.get(kind, never))
+        days.append(columns.stopped)
     return np.min(days, axis=0)
 
 
@@ -125,7 +125,10 @@ def unhandled(met: Met) -> tuple[str, ...]:
         for one in stated
     ]
     strata = [one for one in met if one.strategy == "principal stratum" and one.recorded]
-    return (*said, *(f"Who would have had '{one.event}' on the other arm is never seen: no stratum was formed." for one in strata))
+    return (
+        *said,
+        *(f"Who would have had '{one.event}' on the other arm is never seen: no stratum was formed." for one in strata),
+    )
 
 
 def carried(values: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -157,7 +160,9 @@ def _acting(met: Met) -> list[IntercurrentEvent]:
     return [
         one
         for one in met
-        if one.recorded and DERIVED not in one.recorded and one.strategy not in ("treatment policy", "principal stratum")
+        if one.recorded
+        and DERIVED not in one.recorded
+        and one.strategy not in ("treatment policy", "principal stratum")
     ]
 
 

@@ -15,25 +15,8 @@ from typing import Any, cast
 
 import pydantic
 
-from quell.promises import (
-    DERIVED,
-    METHODS,
-    NEEDS_COMPETING,
-    STOPPING,
-    Allocation,
-    Analysis,
-    AnalysisSet,
-    Arm,
-    Assumption,
-    Drug,
-    Endpoint,
-    Estimand,
-    FollowUp,
-    Population,
-    Source,
-    Visit,
-    promise,
-)
+from quell.promises import Allocation, AnalysisSet, Arm, Assumption, Drug, FollowUp, Population, Source, Visit, promise
+from quell.questions import DERIVED, METHODS, NEEDS_COMPETING, STOPPING, Analysis, Endpoint, Estimand
 from quell.sentences import BadInput, explain, near, read_toml
 
 # Sets that every record has; a protocol may add others.
@@ -208,7 +191,8 @@ def _complete(declared: dict[str, Any]) -> bool:
 def _plain(value: Any) -> Any:
     """TOML's own types, without what is absent or empty."""
     if isinstance(value, dict):
-        kept = {key: _plain(item) for key, item in value.items()}
+        # a condition may ask for an empty cell
+        kept = {key: item if key == "where" and item else _plain(item) for key, item in value.items()}
         return {
             key: item for key, item in kept.items() if item is not None and item != "" and item != [] and item != {}
         }

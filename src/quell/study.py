@@ -257,7 +257,9 @@ def _stopped(milestones: pl.DataFrame, order: pl.Series) -> np.ndarray | None:
 
 def _visited(readings: pl.DataFrame, order: pl.Series) -> dict[str, np.ndarray]:
     """The study day of each visit, by subject; NaN where it is not known."""
-    rows = readings.drop_nulls(["visit", "day"]).group_by("visit", "subject", maintain_order=True).agg(pl.col("day").min())
+    rows = (
+        readings.drop_nulls(["visit", "day"]).group_by("visit", "subject", maintain_order=True).agg(pl.col("day").min())
+    )
     found: dict[str, np.ndarray] = {}
     for (visit,), these in rows.group_by("visit", maintain_order=True):
         values, at = np.full(len(order), np.nan), _place(order, these["subject"])

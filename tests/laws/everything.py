@@ -2,8 +2,8 @@
 
 import pathlib
 
-from quell.promises import METHODS
 from quell.protocol import Protocol
+from quell.questions import METHODS
 
 ENDPOINT = {
     "continuous": "index vessel TBRmax",

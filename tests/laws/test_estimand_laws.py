@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from quell import outcomes
-from quell.promises import Endpoint, IntercurrentEvent
 from quell.protocol import Protocol
+from quell.questions import Endpoint, IntercurrentEvent
 from quell.study import Columns, StudyError
 
 IVORY = Protocol.load("ivory")
@@ -41,7 +41,9 @@ INFARCTION = Endpoint(
 
 
 def met(strategy, *recorded):
-    return [IntercurrentEvent(event="stopping the drug", strategy=strategy, recorded=recorded or ("stopping treatment",))]
+    return [
+        IntercurrentEvent(event="stopping the drug", strategy=strategy, recorded=recorded or ("stopping treatment",))
+    ]
 
 
 def seen(endpoint, strategy, *recorded):

@@ -6,11 +6,10 @@ import typing
 import numpy as np
 import pytest
 
-from quell import promises
+from quell import keys, questions
 from quell.analysis import plan
 from quell.report.methods import METHODS as WORDS
 from quell.trial import World, simulate
-from quell import keys
 from tests.laws.everything import asked, everything
 
 TRIALS = 3
@@ -37,8 +36,8 @@ def singles(protocol, records):
 
 
 def test_every_method_is_declared_carried_out_and_explained():
-    declared = typing.get_args(typing.get_type_hints(promises.Analysis)["method"])
-    assert set(declared) == set(promises.METHODS) == set(plan.METHODS) == set(WORDS)
+    declared = typing.get_args(typing.get_type_hints(questions.Analysis)["method"])
+    assert set(declared) == set(questions.METHODS) == set(plan.METHODS) == set(WORDS)
     assert {summary for _, summary, _ in asked()} == set(plan.SCALES)
 
 
@@ -75,8 +74,8 @@ def test_a_prior_makes_the_claim_bayesian(protocol, records):
     """Normal prior and known error: the posterior is the precision-weighted mean, on the log scale for a ratio."""
     asked_for = ("cox, hazard ratio", "two-sample t, difference in means")
     kept = [one for one in protocol.analyses if one.name in asked_for or one.role == "primary"]
-    vague = promises.Prior(sd=1e4)
-    firm = promises.Prior(mean=-0.1, sd=0.05, source="for the test")
+    vague = questions.Prior(sd=1e4)
+    firm = questions.Prior(mean=-0.1, sd=0.05, source="for the test")
 
     def read(prior):
         believed = [dataclasses.replace(one, prior=prior) for one in kept]
@@ -98,7 +97,7 @@ def test_a_prior_makes_the_claim_bayesian(protocol, records):
 def test_a_robust_prior_yields_to_data_that_disagree():
     from quell.analysis.twin import prior_of
 
-    robust = prior_of(promises.Prior(mean=-1.0, sd=0.1, weight=0.8, vague_sd=5.0))
+    robust = prior_of(questions.Prior(mean=-1.0, sd=0.1, weight=0.8, vague_sd=5.0))
     assert abs(float(robust.updated(2.0, 0.2).mean) - 2.0) < 0.02
     with pytest.raises(ValueError, match="needs vague_sd"):
-        promises.Prior(sd=0.1, weight=0.5)
+        questions.Prior(sd=0.1, weight=0.5)

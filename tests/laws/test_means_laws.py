@@ -30,6 +30,7 @@ def made(seed, trials=()):
         "baseline": baseline,
         "site": draw.integers(0, 3, shape),
         "cluster": draw.integers(0, 9, shape),
+        "died": draw.random(shape) < 0.8,
         "time": np.ceil(draw.exponential(300, shape)),
         "include": draw.random(shape) < 0.9,
     }
@@ -82,7 +83,7 @@ ESTIMATORS = {
     "forest test": (lambda d, c: forest(forest_of_means, d, c, d["outcome"]), "test"),
     "forest of risks": (lambda d, c: forest(forest_of_risks, d, c, d["event"], 0), "difference"),
     "risks test": (lambda d, c: forest(forest_of_risks, d, c, d["event"]), "test"),
-    "hazards test": (lambda d, c: forest_of_hazards(d["time"], d["event"], d["arm"], d["site"], contrast=c,
+    "hazards test": (lambda d, c: forest_of_hazards(d["time"], d["died"], d["arm"], d["site"], contrast=c,
                                                     include=d["include"]).interaction, "test"),
     "Oldham": (lambda d, c: oldham(d["outcome"], d["baseline"], include=d["include"]), "test"),
     "Blomqvist": (lambda d, c: corrected_slope(d["outcome"], d["baseline"], 0.1, include=d["include"]), "test"),
@@ -152,7 +153,7 @@ def degenerate():
     yield "one patient", {**whole, "include": np.arange(N) == 0}
     yield "two patients", {**whole, "include": np.arange(N) < 2, "arm": np.arange(N) % 2}
     yield "nobody", {**whole, "include": np.zeros(N, bool)}
-    yield "no events", {**whole, "event": np.zeros(N)}
+    yield "no events", {**whole, "event": np.zeros(N), "died": np.zeros(N, bool)}
     yield "all events", {**whole, "event": np.ones(N)}
     yield "the event is the arm", {**whole, "event": (whole["arm"] == 1).astype(float)}
     yield "constant outcome", {**whole, "outcome": np.full(N, 0.1)}
@@ -162,7 +163,8 @@ def degenerate():
     yield "site is the arm", {**whole, "site": whole["arm"]}
     yield "a cell is empty", {**whole, "site": np.where(whole["arm"] == 1, 0, whole["site"])}
     yield "all missing", {**whole, "outcome": np.full(N, np.nan), "event": np.full(N, np.nan)}
-    yield "huge", {**whole, "outcome": 1e200 * whole["outcome"], "baseline": 1e150 * whole["baseline"]}
+    yield "huge", {**whole, "outcome": 1e100 * whole["outcome"], "baseline": 1e100 * whole["baseline"]}
+    yield "tiny", {**whole, "outcome": 1e-100 * whole["outcome"], "baseline": 1e-100 * whole["baseline"]}
 
 
 @each
@@ -303,7 +305,7 @@ ASKED = [
     (lambda: arm_model(Y, ARM).arm_test("IV"), "'II' or 'III'"),
     (lambda: means.change(Y, Y, "fold"), "'difference', 'percent' or 'log ratio'"),
     (lambda: standardised_risks(ARM, ARM, variance="hc"), "'ye', 'ye residual'"),
-    (lambda: standardised_risks(ARM, ARM).difference((2, 0)), "arms 0 to 1 only"),
+    (lambda: standardised_risks(ARM, ARM).difference((1, 1)), "two different arm codes"),
     (lambda: logistic(ARM, ARM, likelihood="bayes"), "'maximum' or 'firth'"),
     (lambda: effect_along(arm_model(Y, ARM, covariates=Y[:, None]), Y), "one slope for both arms"),
     (lambda: forest_of_risks(ARM, ARM, ARM, scale="log"), "'difference', 'ratio' or 'odds ratio'"),

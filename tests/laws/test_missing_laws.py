@@ -20,7 +20,7 @@ from quell.analysis.strategies import (
     while_on_treatment,
 )
 from quell.analysis.tipping import delta_response, tipping_point
-from quell.promises import IntercurrentEvent
+from quell.questions import IntercurrentEvent
 
 rules = pytest.mark.parametrize("rule", RULES)
 N, VISITS = 36, 3

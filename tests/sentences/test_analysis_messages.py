@@ -137,7 +137,7 @@ ASKED = [
     (lambda: cox.cox(DAY, ARM, Y), "give covariates as"),
     (lambda: cox.hazard_ratio(DAY, ARM, ARM, method="exact"), "'auto', 'cox' or 'firth'"),
     (lambda: proportion(np.array(5), np.array(3)), "events first, then patients"),
-    (lambda: risk_difference(Tally(1, 5, 2, 5), method="wald"), "'miettinen-nurminen' or 'newcombe'"),
+    (lambda: risk_difference(Tally(1, 5, 2, 5), method="walled"), "choose 'miettinen-nurminen', 'mee', 'newcombe'"),
     (lambda: critical(95), "for example 0.95"),
     (lambda: claim_from(means.ancova(np.stack([Y, Y]), ARM), name="x", method="y"), "take .row"),
 ]

@@ -78,14 +78,8 @@ class ArmModel(NamedTuple):
         levels: Mapping[int, int] | None = None,
     ) -> Estimate:
         """Adjusted difference in means, active minus control, at the same covariates and levels as in `means`."""
-        active, control = pair(contrast)
-        rows = self.rows(weights, at, levels)
-        if max(active, control) >= self.arms:
-            rows = np.concatenate(
-                [rows, np.full((*rows.shape[:-2], max(contrast) + 1 - self.arms, rows.shape[-1]), 0)], -2
-            )
-        empty = ~(self.people.arm == active).any(-1) | ~(self.people.arm == control).any(-1)
-        return single(self.fit.combination(rows[..., [active], :] - rows[..., [control], :], self.level), empty)
+        row = _contrasted(self.rows(weights, at, levels), contrast)
+        return single(self.fit.combination(row, self.level), self.lacks(contrast))
 
     def slopes(self, covariate: int = 0) -> Estimate:
         """Slope of the outcome on a covariate in every arm, fields (..., arms)."""
@@ -93,10 +87,23 @@ class ArmModel(NamedTuple):
 
     def slope_difference(self, contrast: tuple[int, int] = (1, 0), covariate: int = 0) -> Estimate:
         """Difference in slopes on a covariate, active minus control: by how much the effect grows per unit of it."""
+        row = _contrasted(self.slope_rows(covariate), contrast)
+        return single(self.fit.combination(row, self.level), self.lacks(contrast))
+
+    def lacks(self, contrast: tuple[int, int]) -> np.ndarray:
+        """Whether an arm of the contrast is empty, (...)."""
         active, control = pair(contrast)
-        rows = self.slope_rows(covariate)
-        empty = ~(self.people.arm == active).any(-1) | ~(self.people.arm == control).any(-1)
-        return single(self.fit.combination(rows[..., [active], :] - rows[..., [control], :], self.level), empty)
+        return ~(self.people.arm == active).any(-1) | ~(self.people.arm == control).any(-1)
+
+    def contrast_row(
+        self, contrast: tuple[int, int], weights: Weights = "equal", level: int | None = None
+    ) -> np.ndarray:
+        """The combination (..., 1, columns) that is the difference of a contrast, with the first factor at a level."""
+        return _contrasted(self.rows(weights, levels=None if level is None else {0: level}), contrast)
+
+    def slope_row(self, contrast: tuple[int, int], covariate: int = 0) -> np.ndarray:
+        """The combination (..., 1, columns) that is the difference of slopes of a contrast."""
+        return _contrasted(self.slope_rows(covariate), contrast)
 
     def arm_test(self, kind: Literal["III", "II"] = "III", weights: Weights = "equal") -> Estimate:
         """F test that no arm differs, k - 1 degrees of freedom.
@@ -278,6 +285,14 @@ def pair(contrast: tuple[int, int]) -> tuple[int, int]:
     if active == control or min(active, control) < 0:
         raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control), from 0 up.")
     return active, control
+
+
+def _contrasted(rows: np.ndarray, contrast: tuple[int, int]) -> np.ndarray:
+    """Active less control of rows (..., arms, columns); NaN, which nothing determines, where the data lack the arm."""
+    active, control = pair(contrast)
+    if max(active, control) >= rows.shape[-2]:
+        return np.full((*rows.shape[:-2], 1, rows.shape[-1]), np.nan)
+    return rows[..., [active], :] - rows[..., [control], :]
 
 
 def single(estimate: Estimate, empty: np.ndarray) -> Estimate:

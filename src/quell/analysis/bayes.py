@@ -7,6 +7,7 @@ the `Estimate` of it. Effects are on the scale of the estimate: a difference, or
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -180,7 +181,9 @@ def bayes_factor(result: Estimate, prior: NormalMixture, *, ratio: bool = False)
     """
     estimate, se = _on_scale(result, ratio)
     if np.any(np.isinf(prior.sds)):
-        raise ClaimError("A flat prior has no Bayes factor: it foresees every result equally little. Give a proper prior.")
+        raise ClaimError(
+            "A flat prior has no Bayes factor: it foresees every result equally little. Give a proper prior."
+        )
     foreseen = prior.log_foresight(estimate[..., None], se[..., None])
     null = -0.5 * (estimate / se) ** 2 - np.log(se) - 0.5 * np.log(2 * np.pi)
     return np.sum(prior.weights * np.exp(foreseen - null[..., None]), -1)
@@ -217,7 +220,7 @@ def tipping_sceptic(result: Estimate, *, ratio: bool = False, level: float = 0.9
     return Tipping(sd, np.exp(limit) if ratio else limit)
 
 
-class Precision(NamedTuple):
+class MeansPrior(NamedTuple):
     """Normal-inverse-gamma prior of two arms with one variance: mean of each arm, worth `patients` of it; and the
     variance, inverse gamma with `shape` and `scale`. Zeros are the reference prior, which repeats Student's t."""
 
@@ -228,17 +231,20 @@ class Precision(NamedTuple):
 
     @property
     def words(self) -> str:
-        if self == Precision():
+        if not any((*self.patients, self.shape, self.scale)):
             return "reference prior (flat means, flat logarithm of the variance)"
         arms = " and ".join(f"{m:.4g} worth {k:.4g} patients" for m, k in zip(self.means, self.patients, strict=True))
         return f"normal-inverse-gamma: means {arms}; variance inverse gamma ({self.shape:.4g}, {self.scale:.4g})"
+
+
+REFERENCE = MeansPrior()
 
 
 def two_means(
     outcome: np.ndarray,
     arm: np.ndarray,
     *,
-    prior: Precision = Precision(),
+    prior: MeansPrior = REFERENCE,
     contrast: tuple[int, int] = (1, 0),
     include: np.ndarray | None = None,
 ) -> NormalMixture:
@@ -254,10 +260,12 @@ def two_means(
     (-1.4098, 3.7431)
     """
     if min(*prior.patients, prior.shape, prior.scale) < 0:
-        raise ClaimError("A normal-inverse-gamma prior has a negative number of patients, shape or scale; zero is the least.")
+        raise ClaimError(
+            "A normal-inverse-gamma prior has a negative number of patients, shape or scale; zero is the least."
+        )
     outcome, arm = np.broadcast_arrays(np.asarray(outcome, float), np.asarray(arm, float))
     kept = np.isfinite(outcome) & (True if include is None else np.asarray(include, bool))
-    shape, scale = prior.shape, np.asarray(prior.scale, float)
+    shape, scale = np.asarray(prior.shape, float), np.asarray(prior.scale, float)
     means, variances = [], []
     for code, centre, worth in zip(contrast, prior.means, prior.patients, strict=True):
         mine = kept & (arm == code)
@@ -299,7 +307,9 @@ def hazard_ratio(
     """
     events, time = np.broadcast_arrays(np.asarray(events, float), np.asarray(time, float))
     if events.ndim < 2 or events.shape[-1] != 2:
-        raise ClaimError(f"Events and time have shape {events.shape}; give (..., intervals, 2): control, then active arm.")
+        raise ClaimError(
+            f"Events and time have shape {events.shape}; give (..., intervals, 2): control, then active arm."
+        )
     power = (shape + events.sum(-1))[..., None]
     at_risk0, at_risk1 = (rate + time[..., 0])[..., None], time[..., 1][..., None]
     died = events[..., 1].sum(-1)[..., None]
@@ -343,7 +353,7 @@ def person_time(
     kept = np.isfinite(time) & (time >= 0) & (True if include is None else np.asarray(include, bool))
     edges = [0.0, *cuts, np.inf]
     counts, exposures = [], []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         spent = np.where(kept, np.clip(np.where(kept, time, 0.0), start, stop) - start, 0.0)
         inside = kept & (event > 0) & (time > start) & (time <= stop)
         if start == 0:
@@ -356,9 +366,13 @@ def person_time(
 
 def _tail(chance: float, alternative: float) -> float:
     if not 0 < chance < 0.5:
-        raise ClaimError(f"The chance in the prior's tail is {chance}; it must lie between 0 and 0.5, for example 0.05.")
+        raise ClaimError(
+            f"The chance in the prior's tail is {chance}; it must lie between 0 and 0.5, for example 0.05."
+        )
     if alternative == 0 or not np.isfinite(alternative):
-        raise ClaimError("The alternative is no effect; give the effect the trial was planned for (a log ratio for ratios).")
+        raise ClaimError(
+            "The alternative is no effect; give the effect the trial was planned for (a log ratio for ratios)."
+        )
     return float(special.ndtri(1 - chance))
 
 
@@ -378,7 +392,10 @@ def _student(prior: NormalMixture, estimate: np.ndarray, se: np.ndarray, df: np.
     can begin if the estimate is as far from the prior as it is, to where it must end.
     """
     some = np.where(np.isinf(df), 1e12, df)[..., None]
-    far = np.max(((estimate[..., None] - np.where(np.isinf(prior.sds), estimate[..., None], prior.means)) / se[..., None]) ** 2, -1)
+    far = np.max(
+        ((estimate[..., None] - np.where(np.isinf(prior.sds), estimate[..., None], prior.means)) / se[..., None]) ** 2,
+        -1,
+    )
     ends = 80 / some
     low = np.log((some + 1) / (some + far[..., None])) - ends - np.sqrt(2 * ends)
     high = np.log1p(ends + np.sqrt(2 * ends))

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from quell.analysis.claim import Caution, ClaimError, flag
-from quell.analysis.mixtures import BetaMixture, GammaMixture, Mixture, NormalMixture, beta, flat, normal
+from quell.analysis.mixtures import BetaMixture, GammaMixture, Mixture, NormalMixture, flat, normal
 
 Kind = TypeVar("Kind", bound=Mixture)
 
@@ -39,7 +39,9 @@ class HistoricalPrior(NamedTuple):
         return np.sum(self.tau * self.tau_weights, -1)
 
 
-def from_study(estimate: float, se: float, *, power: float = 1.0, between: float = 0.0, words: str = "") -> NormalMixture:
+def from_study(
+    estimate: float, se: float, *, power: float = 1.0, between: float = 0.0, words: str = ""
+) -> NormalMixture:
     """A normal prior from one earlier result and its standard error, discounted if asked.
 
     sd² = se² / power + between²: power prior with exponent `power` in (0, 1] (Ibrahim and Chen 2000), and `between`, the
@@ -51,7 +53,9 @@ def from_study(estimate: float, se: float, *, power: float = 1.0, between: float
     (-0.17, 0.099)
     """
     if not 0 < power <= 1:
-        raise ClaimError(f"The power of a prior is {power}; it must lie above 0 (nothing borrowed) and at most be 1 (all).")
+        raise ClaimError(
+            f"The power of a prior is {power}; it must lie above 0 (nothing borrowed) and at most be 1 (all)."
+        )
     if between < 0:
         raise ClaimError(f"The standard deviation between trials is {between}; it cannot be negative.")
     told = words or f"earlier estimate {estimate:.3g} with standard error {se:.3g}"
@@ -66,6 +70,7 @@ def robust(prior: Kind, vague: Kind, weight: float = 0.2) -> Kind:
     For proportions `beta(1, 1)` is usual; for means a normal with one patient's worth (unit-information). Raises
     ClaimError where the weight is not within (0, 1), the kinds differ, or a flat prior is mixed in.
 
+    >>> from quell.analysis.mixtures import beta
     >>> prior = robust(beta(11, 32), beta(1, 1), 0.2)
     >>> prior.updated(10, 12).weights.round(3).tolist()
     [0.015, 0.985]
@@ -73,16 +78,22 @@ def robust(prior: Kind, vague: Kind, weight: float = 0.2) -> Kind:
     if not 0 < weight < 1:
         raise ClaimError(f"The vague component has weight {weight}; it must lie between 0 and 1, for example 0.2.")
     if type(prior) is not type(vague):
-        raise ClaimError(f"A {type(prior).__name__} cannot be mixed with a {type(vague).__name__}; give two of one kind.")
+        raise ClaimError(
+            f"A {type(prior).__name__} cannot be mixed with a {type(vague).__name__}; give two of one kind."
+        )
     if any(np.any(np.isinf(part.sds)) for part in (prior, vague) if isinstance(part, NormalMixture)):
-        raise ClaimError("A flat prior has no height to weigh against another; give the vague component a standard deviation.")
+        raise ClaimError(
+            "A flat prior has no height to weigh against another; give the vague component a standard deviation."
+        )
     batch = np.broadcast_shapes(prior.weights.shape[:-1], vague.weights.shape[:-1])
 
     def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.concatenate([np.broadcast_to(part, (*batch, part.shape[-1])) for part in (one, other)], -1)
 
     parameters = {
-        name: joined(value, getattr(vague, name)) for name, value in vars(prior).items() if isinstance(value, np.ndarray)
+        name: joined(value, getattr(vague, name))
+        for name, value in vars(prior).items()
+        if isinstance(value, np.ndarray)
     }
     parameters["weights"] = joined((1 - weight) * prior.weights, weight * vague.weights)
     return replace(prior, **parameters, words=f"{1 - weight:.0%} {prior.words}; {weight:.0%} {vague.words}")
@@ -110,7 +121,9 @@ def map_prior(
     estimates, ses = np.broadcast_arrays(np.asarray(estimates, float), np.asarray(ses, float))
     present = np.isfinite(estimates) & np.isfinite(ses)
     if estimates.ndim == 0 or not np.all(present.any(-1)):
-        raise ClaimError("There is no earlier trial to borrow from; give estimates and standard errors shaped (..., trials).")
+        raise ClaimError(
+            "There is no earlier trial to borrow from; give estimates and standard errors shaped (..., trials)."
+        )
     if np.any(present & (ses <= 0)) or not heterogeneity > 0:
         raise ClaimError("Standard errors and the scale of the heterogeneity must be above zero.")
     overall = flat() if overall is None else overall
@@ -124,14 +137,18 @@ def map_prior(
     values = np.where(present, estimates, 0.0)[..., None, :]
     mean = (np.sum(precision * values, -1) + own * overall.means) / total
     misfit = np.sum(precision * (values - mean[..., None]) ** 2, -1) + own * (mean - overall.means) ** 2
-    log_weight = 0.5 * np.sum(np.where(present[..., None, :], np.log(precision, where=precision > 0, out=np.zeros(precision.shape)), 0.0), -1)
+    log_weight = 0.5 * np.sum(
+        np.where(present[..., None, :], np.log(precision, where=precision > 0, out=np.zeros(precision.shape)), 0.0), -1
+    )
     log_weight = log_weight - 0.5 * (np.log(total) + misfit + (tau / heterogeneity) ** 2)
     weight = step * np.exp(log_weight - log_weight.max(-1, keepdims=True))
     weight = weight / weight.sum(-1, keepdims=True)
     count = present.sum(-1)
     words = f"meta-analytic-predictive from {_number(count)} earlier trials (half-normal heterogeneity, scale {heterogeneity:.3g})"
     prior = NormalMixture(weights=weight, means=mean, sds=np.sqrt(1 / total + tau**2), words=words)
-    centre = NormalMixture(weights=weight, means=mean, sds=np.sqrt(1 / total), words="overall mean of the earlier trials")
+    centre = NormalMixture(
+        weights=weight, means=mean, sds=np.sqrt(1 / total), words="overall mean of the earlier trials"
+    )
     return HistoricalPrior(prior, centre, tau, weight, flag(count < FEW_STUDIES, Caution.FEW_STUDIES))
 
 
@@ -157,7 +174,9 @@ def map_prior_of_proportions(
     """
     events, n = np.atleast_1d(np.asarray(events, float)), np.atleast_1d(np.asarray(n, float))
     if events.ndim != 1 or events.shape != n.shape or np.any(events < 0) or np.any(events > n) or not np.all(n >= 1):
-        raise ClaimError("Earlier trials need events and patients, one of each per trial: 0 <= events <= n and n of 1 or more.")
+        raise ClaimError(
+            "Earlier trials need events and patients, one of each per trial: 0 <= events <= n and n of 1 or more."
+        )
     points = LOGIT_POINTS * max(1, int(2 ** np.ceil(np.log2(np.sqrt(n.max()) / 60))))
     logit = (np.arange(points) - points // 2) * (2 * LOGIT_END / points)
     peak = special.xlogy(events, events / n) + special.xlogy(n - events, 1 - events / n)
@@ -174,7 +193,9 @@ def map_prior_of_proportions(
         weight[k] = share * seen.sum()
         overall += share * seen
         predictive += share * np.maximum(np.fft.irfft(np.fft.rfft(seen) * blur, points), 0.0)
-    words = f"meta-analytic-predictive from {len(n)} earlier trials (half-normal heterogeneity, scale {heterogeneity:.3g})"
+    words = (
+        f"meta-analytic-predictive from {len(n)} earlier trials (half-normal heterogeneity, scale {heterogeneity:.3g})"
+    )
     prior = _nearest_betas(special.expit(logit), special.expit(-logit), predictive / predictive.sum(), components)
     mean = np.sum(logit * overall) / overall.sum()
     centre = normal(mean, np.sqrt(np.sum((logit - mean) ** 2 * overall) / overall.sum()), "overall log odds (moments)")
@@ -193,6 +214,7 @@ def effective_sample_size(
     RBesT). Normal priors need unit_sd, the standard deviation of one patient's value (2 for a log hazard ratio per
     event); gamma priors count events' exposure (Poisson). Raises ClaimError where the question has no answer.
 
+    >>> from quell.analysis.mixtures import beta
     >>> mixture = robust(beta(10, 2), beta(1, 1), 0.2)
     >>> [round(float(effective_sample_size(mixture, method)), 4) for method in ("elir", "moment", "morita")]
     [7.6515, 3.161, 8.4876]
@@ -201,7 +223,9 @@ def effective_sample_size(
         raise ClaimError(f"The method is '{method}'; choose 'elir', 'moment' or 'morita'.")
     if isinstance(prior, NormalMixture):
         if unit_sd is None or not unit_sd > 0:
-            raise ClaimError("A normal prior is worth patients of some spread: give unit_sd, one patient's standard deviation.")
+            raise ClaimError(
+                "A normal prior is worth patients of some spread: give unit_sd, one patient's standard deviation."
+            )
         return _normal_size(prior, method, unit_sd)
     if method == "moment":
         mean, variance = prior.mean, prior.sd**2

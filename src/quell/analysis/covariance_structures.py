@@ -62,6 +62,10 @@ STRUCTURES: dict[str, Structure] = {
 HIGHEST = 1 - 1e-9
 # Unstructured, with the entries of V themselves as parameters, as in SAS; nothing keeps V positive definite.
 LINEAR = Structure("unstructured", "linear", True)
+# Unstructured, as unit lower triangular B and log deviations c with V = B diag(exp 2c) B': the search runs on these, since
+# they stay of moderate size however close to one correlations are.
+FACTORED = Structure("unstructured", "factored", True)
+FREE_FORMS = ("unstructured", "linear", "factored")
 # What other software calls them: R's mmrm, then SAS PROC MIXED.
 ALSO_CALLED = {
     "us": "unstructured",
@@ -167,6 +171,8 @@ def expand(structure: Structure, theta: np.ndarray, visits: int) -> Expansion:
     if structure.correlation == "linear":
         whole = (len(theta), *2 * (len(first),))
         return Expansion(theta, np.broadcast_to(np.eye(len(first)), whole), np.zeros((*whole, len(first))))
+    if structure.correlation == "factored":
+        return _factored(theta, visits)
     logs = np.broadcast_to(theta[:, :count], (len(theta), visits))
     scale = np.exp(logs[:, first] + logs[:, second])
     shape, slope, bend = _correlation(structure, theta[:, count:], visits)
@@ -186,11 +192,12 @@ def start(structure: Structure, covariance: np.ndarray) -> np.ndarray:
     """Parameters (B, m) near a positive definite covariance matrix (B, visits, visits)."""
     visits = covariance.shape[-1]
     deviation = np.sqrt(np.einsum("bii->bi", covariance))
-    if structure.correlation == "unstructured":
+    if structure.correlation in ("unstructured", "factored"):
         factor = np.linalg.cholesky(covariance)
         diagonal = np.einsum("bii->bi", factor)
         rows, columns = lower_entries(visits)
-        return np.concatenate([np.log(diagonal), factor[:, rows, columns] / diagonal[:, rows]], -1)
+        unit = diagonal[:, rows if structure.correlation == "unstructured" else columns]
+        return np.concatenate([np.log(diagonal), factor[:, rows, columns] / unit], -1)
     first, second = pairs(visits)
     correlation = covariance[:, first, second] / (deviation[:, first] * deviation[:, second])
     exponents = powers(structure.correlation, visits)
@@ -206,7 +213,7 @@ def free(structure: Structure, seen: np.ndarray, visits: int) -> np.ndarray:
     """Which parameters (B, m) the visits seen can inform; seen (B, pairs) counts subjects with both visits."""
     first, second = pairs(visits)
     present = seen[:, first == second] > 0
-    if structure.correlation == "unstructured":
+    if structure.correlation in ("unstructured", "factored"):
         rows, columns = lower_entries(visits)
         return np.concatenate([present, present[:, rows] & present[:, columns]], -1)
     informed = (seen > 0).astype(float) @ powers(structure.correlation, visits) > 0
@@ -216,7 +223,7 @@ def free(structure: Structure, seen: np.ndarray, visits: int) -> np.ndarray:
 
 def natural_bend(structure: Structure, theta: np.ndarray, visits: int) -> np.ndarray | None:
     """phi'' / phi' of SAS's parameters phi(theta), variances and correlations; None where V is linear in SAS's."""
-    if structure.correlation in ("unstructured", "linear") or (
+    if structure.correlation in FREE_FORMS or (
         not structure.heterogeneous and structure.correlation in ("symmetry", "toeplitz", "independent")
     ):
         return None
@@ -226,7 +233,7 @@ def natural_bend(structure: Structure, theta: np.ndarray, visits: int) -> np.nda
 
 
 def _correlations(structure: Structure, visits: int) -> int:
-    if structure.correlation in ("unstructured", "linear"):
+    if structure.correlation in FREE_FORMS:
         return visits * (visits - 1) // 2
     return powers(structure.correlation, visits).shape[1]
 
@@ -294,6 +301,27 @@ def _unit_cholesky(t: np.ndarray, visits: int) -> tuple[np.ndarray, np.ndarray, 
     in_first, in_second = first[:, None] == rows, second[:, None] == rows
     slope = in_first * factor[:, second[:, None], columns] + in_second * factor[:, first[:, None], columns]
     return value, slope, np.broadcast_to(_unit_cholesky_bend(visits), (len(t), len(first), len(rows), len(rows)))
+
+
+def _factored(theta: np.ndarray, visits: int) -> Expansion:
+    """V = B D B' of the pairs, with its derivatives by log deviations c (D = exp 2c) and the entries of B."""
+    first, second = pairs(visits)
+    rows, columns = lower_entries(visits)
+    each = np.arange(visits)
+    d = np.exp(2 * theta[:, None, :visits])
+    factor = np.broadcast_to(np.eye(visits), (len(theta), visits, visits)).copy()
+    factor[:, rows, columns] = theta[:, visits:]
+    by_deviation = 2 * factor[:, first] * factor[:, second] * d
+    in_first, in_second = first[:, None] == rows, second[:, None] == rows
+    by_entry = in_first * factor[:, second[:, None], columns] + in_second * factor[:, first[:, None], columns]
+    by_entry = by_entry * d[:, :, columns]
+    bend = np.zeros((*by_deviation.shape[:2], theta.shape[1], theta.shape[1]))
+    bend[:, :, each, each] = 2 * by_deviation
+    mixed = 2 * by_entry[:, :, None, :] * (each[:, None] == columns)
+    bend[:, :, :visits, visits:] = mixed
+    bend[:, :, visits:, :visits] = np.swapaxes(mixed, -1, -2)
+    bend[:, :, visits:, visits:] = _unit_cholesky_bend(visits) * d[:, :, columns, None]
+    return Expansion(by_deviation.sum(-1) / 2, np.concatenate([by_deviation, by_entry], -1), bend)
 
 
 @functools.lru_cache

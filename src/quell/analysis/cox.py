@@ -166,7 +166,7 @@ def firth(
         raise ClaimError(f"The interval is '{interval}'; choose 'profile' or 'wald'.")
     flat, batch = flattened(FollowUp(time, event, covariates, entry, strata, include))
 
-    def work(rows: np.ndarray, steps: int, start: np.ndarray | None) -> tuple[CoxFit, np.ndarray, np.ndarray]:
+    def work(rows: Rows, steps: int, start: np.ndarray | None) -> tuple[CoxFit, np.ndarray, np.ndarray]:
         ready = prepared(_some(flat, rows), ties)
         hills = cox_likelihood.hill(ready, True), cox_likelihood.hill(ready, False)
         return _finished(ready, hills[0], _found(*hills, ready.event_total.shape, 2**31, None), ties, level, interval)
@@ -269,13 +269,14 @@ def arm_cautions(events: np.ndarray, present: np.ndarray) -> np.ndarray:
     return warnings | flag(both & (total > 0) & (total < FEW_EVENTS), Caution.FEW_EVENTS)
 
 
-def _some(flat: FollowUp, chosen: np.ndarray) -> FollowUp:
+def _some(flat: FollowUp, chosen: Rows) -> FollowUp:
     """Some of the flattened trials."""
     fields: dict[str, Any] = {name: None if field is None else field[chosen] for name, field in flat._asdict().items()}
     return FollowUp(**fields)
 
 
-Work = Callable[[np.ndarray, int, "np.ndarray | None"], tuple[CoxFit, np.ndarray, np.ndarray]]
+Rows = slice | np.ndarray
+Work = Callable[[Rows, int, "np.ndarray | None"], tuple[CoxFit, np.ndarray, np.ndarray]]
 
 
 def _in_groups(flat: FollowUp, batch: tuple[int, ...], work: Work) -> CoxFit:
@@ -284,10 +285,9 @@ def _in_groups(flat: FollowUp, batch: tuple[int, ...], work: Work) -> CoxFit:
     size = max(1, VALUES_AT_ONCE // max(n, 1))
     parts, late, where = [], [], []
     for first in range(0, max(trials, 1), size):
-        rows = np.arange(first, min(first + size, trials))
-        result, unfinished, b = work(rows, FIRST_STEPS, None)
+        result, unfinished, b = work(slice(first, first + size), FIRST_STEPS, None)
         parts.append(result)
-        late.append(rows[unfinished])
+        late.append(first + np.flatnonzero(unfinished))
         where.append(b[unfinished])
     whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     rows, start = np.concatenate(late), np.concatenate(where)
@@ -303,7 +303,7 @@ def _in_groups(flat: FollowUp, batch: tuple[int, ...], work: Work) -> CoxFit:
 def _plain(
     flat: FollowUp,
     codes: np.ndarray | None,
-    rows: np.ndarray,
+    rows: Rows,
     ties: Ties,
     level: float,
     steps: int,

@@ -104,13 +104,14 @@ def flattened(follow_up: FollowUp) -> tuple[FollowUp, tuple[int, ...]]:
             f"The follow-up has fields of shapes {words}, which do not fit together; each needs the same trials and "
             "subjects."
         ) from None
-    whole = {
-        name: np.broadcast_to(value, (*shape, *value.shape[-1:] * (name == "covariates")))
-        for name, value in given.items()
-    }
-    return FollowUp(
-        **{name: value.reshape(-1, *value.shape[len(shape) - 1 :]) for name, value in whole.items()}
-    ), shape[:-1]
+    if not covariates.shape[-1]:
+        raise ClaimError("There is no covariate; give at least one column, for example the arm as 0 and 1.")
+    trials = int(np.prod(shape[:-1]))
+    fields = {}
+    for name, value in given.items():
+        own = value.shape[-1:] if name == "covariates" else ()
+        fields[name] = np.broadcast_to(value, (*shape, *own)).reshape(trials, shape[-1], *own)
+    return FollowUp(**fields), shape[:-1]
 
 
 def prepared(follow_up: FollowUp, ties: Ties) -> Prepared:
@@ -135,20 +136,23 @@ def prepared(follow_up: FollowUp, ties: Ties) -> Prepared:
     ladder = (np.arange(trials)[:, None] * strata + sets.stratum) * (rungs + 1)
     cell = ladder + sets.last
     entry_cell = None if sets.first is None else (ladder + np.where(sets.kept, sets.first, 0)).ravel()
-    died = np.nonzero(sets.event)
-    weight = np.ones(len(died[0])) if weights is None else weights[died]
+    died = np.flatnonzero(sets.event)
     bins = trials * strata * (rungs + 1)
-    d = np.bincount(cell[died], None, bins).reshape(trials, strata, rungs + 1)[..., 1:]
-    count = d.astype(float)
-    if weights is not None:
-        count = np.bincount(cell[died], weight, bins).reshape(trials, strata, rungs + 1)[..., 1:]
+    cell = cell.ravel()
+    where = cell[died]
+    d = np.bincount(where, None, bins).reshape(trials, strata, rungs + 1)[..., 1:]
+    if weights is None:
+        term_weight = d.astype(float)
+    else:
+        term_weight = np.bincount(where, weights.ravel()[died], bins).reshape(trials, strata, rungs + 1)[..., 1:]
     tied = None
     if ties == "efron" and np.any(d > 1):
-        count = count / np.maximum(d, 1)
-        tied = _tied_terms(d, count, cell, died)
+        term_weight = term_weight / np.maximum(d, 1)
+        # from a histogram's bin to its rung: each ladder has one bin more
+        tied = _tied_terms(d, term_weight, died, where - 1 - where // (rungs + 1))
     happened = sets.event.astype(float) if weights is None else np.where(sets.event, weights, 0.0)
     event_total = np.vecdot(x, happened).T
-    return Prepared(sets, x, unit, weights, offset, cell.ravel(), entry_cell, count, d > 0, tied, event_total)
+    return Prepared(sets, x, unit, weights, offset, cell, entry_cell, term_weight, d > 0, tied, event_total)
 
 
 def _standardised(x: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,14 +166,12 @@ def _standardised(x: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.where(flat, 0.0, x / unit), np.moveaxis(unit[..., 0], 0, -1)
 
 
-def _tied_terms(d: np.ndarray, count: np.ndarray, cell: np.ndarray, died: tuple[np.ndarray, ...]) -> TiedTerms:
-    _, strata, rungs = d.shape
+def _tied_terms(d: np.ndarray, term_weight: np.ndarray, died: np.ndarray, where: np.ndarray) -> TiedTerms:
+    """The further terms of the rungs with d > 1, from the events (flat subjects) and the rungs where they fall (flat)."""
     flat = d.ravel()
-    rung = np.nonzero(flat > 1)[0]
+    rung = np.flatnonzero(flat > 1)
     number = np.full(flat.shape, -1)
     number[rung] = np.arange(len(rung))
-    # from a histogram's bin to its rung: each ladder has one bin more
-    where = cell[died] - 1 - cell[died] // (rungs + 1)
     tied = number[where] >= 0
     size = flat[rung]
     further = size - 1
@@ -178,12 +180,12 @@ def _tied_terms(d: np.ndarray, count: np.ndarray, cell: np.ndarray, died: tuple[
     return TiedTerms(
         rung=rung,
         size=size,
-        subject=(died[0] * cell.shape[1] + died[1])[tied],
+        subject=died[tied],
         rung_of_subject=number[where][tied],
         rung_of_term=of,
         share=rank / size[of],
-        term_weight=count.ravel()[rung][of],
-        trial=rung[of] // (strata * rungs),
+        term_weight=term_weight.ravel()[rung][of],
+        trial=rung[of] // (d.shape[1] * d.shape[2]),
     )
 
 

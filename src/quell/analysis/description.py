@@ -15,8 +15,8 @@ from scipy import special
 
 from quell import units
 from quell.analysis import survival
-from quell.promises import Endpoint
 from quell.protocol import Protocol
+from quell.questions import Endpoint
 from quell.study import Columns, Study
 
 TOTAL = "total"

@@ -36,9 +36,7 @@ def _landmark(request: Request) -> Answer:
 
 
 def _log_rank(request: Request) -> Answer:
-    test = survival.logrank(
-        *request.times(), request.columns.arm, strata=request.strata(), include=request.all_arms()
-    )
+    test = survival.logrank(*request.times(), request.columns.arm, strata=request.strata(), include=request.all_arms())
     return test.test(request.analysis.level), f"log-rank test{request.stratified}"
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from quell.analysis.description import baseline
-from quell.promises import Endpoint, Estimand
 from quell.protocol import Protocol
+from quell.questions import Endpoint, Estimand
 from quell.study import Columns, Study
 
 NO_REASON = "reason not recorded"

@@ -238,28 +238,28 @@ def _parameters(
     return Drawn(slope, spread @ np.swapaxes(spread, -1, -2))
 
 
-def _patterns(made: Regression) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Which subjects (trials, n) have which visits seen (visits,), for every pattern with something unseen."""
+def _patterns(made: Regression) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For every pattern of visits seen (visits,) with something unseen: in which trial and row its subjects stand."""
     seen = np.isfinite(made.outcome)
     code = seen.astype(np.int64) @ (1 << np.arange(seen.shape[-1]))
     lacking = made.kept & ~seen.all(-1)
     return [
-        (lacking & (code == one), (int(one) >> np.arange(seen.shape[-1])) & 1 == 1) for one in np.unique(code[lacking])
+        (*np.nonzero(lacking & (code == one)), (int(one) >> np.arange(seen.shape[-1])) & 1 == 1)
+        for one in np.unique(code[lacking])
     ]
 
 
 def _values(
-    drawn: Drawn, made: Regression, patterns: list[tuple[np.ndarray, np.ndarray]], noise: np.ndarray
+    drawn: Drawn, made: Regression, patterns: list[tuple[np.ndarray, np.ndarray, np.ndarray]], noise: np.ndarray
 ) -> np.ndarray:
     """Seen values with the unseen drawn anew."""
-    seen = np.isfinite(made.outcome)[:, None]
-    means = made.design[:, None] @ drawn.coefficients
-    known = np.where(seen, made.outcome[:, None], 0.0)
-    values = np.where(seen, known, np.where(made.kept[:, None, :, None], means, 0.0))
-    residual = np.where(seen, known - means, 0.0)
-    for who, pattern in patterns:
+    values = np.where(np.isnan(made.outcome), 0.0, made.outcome)[:, None]
+    values = np.repeat(values, noise.shape[1], 1)
+    for trial, row, pattern in patterns:
         weights, root = given_seen(drawn.covariance, pattern)
-        some = np.flatnonzero(who.any(0))
-        part = residual[:, :, some] @ np.swapaxes(weights, -1, -2) + noise[:, :, some] @ np.swapaxes(root, -1, -2)
-        values[:, :, some] += np.where(who[:, None, some, None], part, 0.0)
+        means = np.einsum("kq,kmqv->kmv", made.design[trial, row], drawn.coefficients[trial])
+        here = values[trial, :, row]
+        part = np.einsum("kmuv,kmv->kmu", weights[trial], np.where(pattern, here - means, 0.0))
+        part += np.einsum("kmuv,kmv->kmu", root[trial], noise[trial, :, row])
+        values[trial, :, row] = np.where(pattern, here, means + part)
     return values

@@ -18,7 +18,7 @@ from quell.analysis.pooling import Pooled, pool
 from quell.analysis.reference_based import AT_RANDOM, Assumption, Normal, completed
 
 # Trials are imputed in blocks of about this many numbers at a time, to bound the memory.
-BLOCK = 4_000_000
+BLOCK = 400_000
 
 
 class Imputed(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from quell.analysis.covariance_structures import HIGHEST, LINEAR, Structure, free, pairs, square, start
+from quell.analysis.covariance_structures import FACTORED, HIGHEST, LINEAR, Structure, free, pairs, square, start
 from quell.analysis.cross_products import Sums
 from quell.analysis.restricted_likelihood import (
     Point,
@@ -29,8 +29,9 @@ from quell.analysis.restricted_likelihood import (
 
 STEPS = 60
 HALVINGS = 25
-# Newton's decrement (in log-likelihood) at which one more step is exact to rounding, and at which a fit has converged.
-NEARLY, CONVERGED = 1e-9, 1e-10
+# Newton's decrement (in log-likelihood) at which one more step is exact to rounding; and what rounding may leave of it
+# where visits are all but copies of each other (a thousandth of a standard error).
+NEARLY, CONVERGED = 1e-9, 1e-6
 LONGEST_STEP = 2.0
 # SAS PROC MIXED stops where g'H^-1 g / |-2 log L| falls below this (CONVH); mmrm's optim() where a step gains less than
 # 1e7 machine precisions of log L. Both leave a decrement well below the third.
@@ -54,14 +55,19 @@ class Solution(NamedTuple):
 
 def solve(sums: Sums, structure: Structure, kept: np.ndarray, restricted: bool) -> Solution:
     """The parameters and coefficients at which the (restricted) likelihood of each trial is highest."""
-    visits = sums.visits.shape[1]
-    seen = sums.seen()
-    informed = free(structure, seen.reshape(-1, seen.shape[-1]), visits).reshape(len(seen), -1)
-    problem = Problem(sums, structure, kept, informed, restricted)
+    visits, seen = sums.visits.shape[1], sums.seen()
+    form = FACTORED if structure.correlation == "unstructured" else structure
+    informed = free(form, seen.reshape(-1, seen.shape[-1]), visits).reshape(len(seen), -1)
+    problem = Problem(sums, form, kept, informed, restricted)
     guess = starting_covariance(sums, kept, seen)
-    theta = start(structure, guess.reshape(-1, visits, visits)).reshape(len(seen), -1)
-    theta = _inside(problem, np.where(informed, theta, 0.0))
-    return _climb(problem, theta)
+    theta = start(form, guess.reshape(-1, visits, visits)).reshape(len(seen), -1)
+    theta, point = _climb(problem, _inside(problem, np.where(informed, theta, 0.0)))
+    if form is structure:
+        return _finish(problem, theta, point)
+    found = np.where(point.possible[:, None, None, None], point.value[..., square(visits)], np.eye(visits))
+    theta = start(structure, found.reshape(-1, visits, visits)).reshape(len(seen), -1)
+    problem = problem._replace(structure=structure)
+    return _finish(problem, theta, evaluate(problem, theta))
 
 
 def _inside(problem: Problem, theta: np.ndarray) -> np.ndarray:
@@ -105,7 +111,7 @@ def starting_covariance(sums: Sums, kept: np.ndarray, seen: np.ndarray) -> np.nd
     return correlation * scale
 
 
-def _climb(problem: Problem, theta: np.ndarray) -> Solution:
+def _climb(problem: Problem, theta: np.ndarray) -> tuple[np.ndarray, Point]:
     """Newton's method on every trial at once; those at the top rest while the others climb on."""
     point = evaluate(problem, theta)
     climbing = point.possible.copy()
@@ -122,7 +128,7 @@ def _climb(problem: Problem, theta: np.ndarray) -> Solution:
         for field, value in zip(point, new_point, strict=True):
             field[index] = value
         climbing[index] = ~nearly & moved
-    return _finish(problem, theta, point)
+    return theta, point
 
 
 def _finish(problem: Problem, theta: np.ndarray, point: Point, limit: float = CONVERGED) -> Solution:
@@ -155,10 +161,10 @@ def _bent_inverse(hessian: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
     Newton's step then leaves a saddle rather than seeking it (Dauphin et al. 2014, arXiv:1406.2572).
     """
-    size = scale.shape[-1]
-    root = np.linalg.inv(np.linalg.cholesky(scale + 1e-9 * np.eye(size) * np.einsum("bii->b", scale)[:, None, None]))
-    curvature, axes = np.linalg.eigh(root @ hessian @ np.swapaxes(root, -1, -2))
-    axes = np.swapaxes(root, -1, -2) @ axes
+    values, vectors = np.linalg.eigh(scale)
+    root = vectors / np.sqrt(np.maximum(values, 1e-9 * values[:, -1:]))[:, None, :]
+    curvature, axes = np.linalg.eigh(np.swapaxes(root, -1, -2) @ hessian @ root)
+    axes = root @ axes
     return (axes / np.maximum(np.abs(curvature), 1e-3)[:, None, :]) @ np.swapaxes(axes, -1, -2)
 
 

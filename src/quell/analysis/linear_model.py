@@ -95,7 +95,8 @@ class LinearFit(NamedTuple):
         q = self.triangle.shape[-1]
         batch = np.broadcast_shapes(weights.shape[:-2], self.triangle.shape[:-2])
         solved = np.zeros((*batch, weights.shape[-2], q))
-        estimable = np.ones(solved.shape[:-1], bool)
+        estimable = np.broadcast_to(np.isfinite(weights).all(-1), solved.shape[:-1]).copy()
+        weights = np.nan_to_num(weights)
         for k in range(q):
             parts = solved[..., :k] * self.triangle[..., np.newaxis, :k, k]
             gap = weights[..., k] - parts.sum(-1)

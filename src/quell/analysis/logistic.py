@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from quell.analysis.arm_model import NOWHERE, ArmModel, ByArm, arm_model_of, pair, single
+from quell.analysis.arm_model import NOWHERE, ArmModel, ByArm, arm_model_of, single
 from quell.analysis.claim import FEW_EVENTS, Caution, ClaimError, Estimate, exponentiate, flag, normal_estimate
 from quell.analysis.linear_model import BLOCK, codes_of, subjects
 
@@ -63,13 +63,8 @@ class LogisticFit(NamedTuple):
 
     def odds_ratio(self, contrast: tuple[int, int] = (1, 0)) -> Estimate:
         """Conditional odds ratio, active over control, at the mean of covariates that differ by arm (Wald)."""
-        active, control = pair(contrast)
-        people = self.model.people
-        rows = self.model.rows("observed")
-        empty = ~(people.arm == active).any(-1) | ~(people.arm == control).any(-1)
-        if max(active, control) >= self.model.arms:
-            raise ClaimError(f"The contrast is {contrast}, but the data have arms 0 to {self.model.arms - 1} only.")
-        return exponentiate(single(self.log_odds(rows[..., [active], :] - rows[..., [control], :]), empty))
+        estimate = self.log_odds(self.model.contrast_row(contrast, "observed"))
+        return exponentiate(single(estimate, self.model.lacks(contrast)))
 
 
 def logistic(

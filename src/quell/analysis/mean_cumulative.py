@@ -8,7 +8,7 @@ mu(t) = integral of S(u-) dR(u), S the Kaplan-Meier curve of death, with the var
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -118,8 +118,10 @@ def mean_cumulative_at(
     lower, upper = (np.where(total > 0, value, np.nan) for value in (lower, upper))
     none = np.full(mean.shape, np.nan)
     fields = (mean, se, lower, upper, none, none, none, people, warnings)
-    shaped = [np.reshape(field, batch) for field in fields]
-    return Estimate(*shaped, level=level)
+    shaped: dict[str, Any] = {
+        name: np.reshape(field, batch) for name, field in zip(Estimate._fields, fields, strict=False)
+    }
+    return Estimate(**shaped, level=level)
 
 
 def mean_cumulative_difference(

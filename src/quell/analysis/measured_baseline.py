@@ -88,17 +88,18 @@ def oldham(
     n = people.include.sum(-1)
     x = people.covariates[0]
     y = np.where(people.include, people.outcome - (people.outcome.sum(-1) / np.maximum(n, 1))[..., np.newaxis], 0.0)
-    size = np.sqrt(np.vecdot(x, x) * np.vecdot(y, y))
+    size = np.sqrt(np.vecdot(x, x)) * np.sqrt(np.vecdot(y, y))
     good = (size > 0) & (n > 2)
     r = np.where(good, np.clip(np.vecdot(x, y) / np.where(good, size, 1.0), -1.0, 1.0), np.nan)
     df = np.where(good, n - 2.0, np.nan)
     statistic = r * np.sqrt(df / np.maximum(1 - r**2, 1e-300))
-    known = good & (n > 3) & (np.abs(r) < 1)
+    known = good & (n > 3) & (np.abs(r) < 1 - 1e-15)
     se = np.where(known, 1 / np.sqrt(np.maximum(n - 3, 1)), np.nan)
     z = np.arctanh(np.where(known, r, 0.0))
     half = critical(level) * se
     warnings = people.warnings & ~int(Caution.SINGULAR)
     warnings = warnings | flag(n < 4, Caution.TOO_FEW) | flag((size == 0) & (n > 3), Caution.CONSTANT_OUTCOME)
+    warnings = warnings | flag(good & ~known & (n > 3), Caution.AT_BOUNDARY)
     return Estimate(
         r, se, np.tanh(z - half), np.tanh(z + half), statistic, df, two_sided(statistic, df), n, warnings, level
     )
@@ -120,8 +121,8 @@ def _noise_share(
     n = people.include.sum(-1)
     x = people.covariates[0]
     spread = np.vecdot(x, x) / np.maximum(n - 1, 1)
-    k = np.where(spread > 0, error_variance / np.where(spread > 0, spread, 1.0), np.inf)
-    return np.where(np.isfinite(k), k, 1.0), k >= 1
+    k = np.where(spread > error_variance, error_variance / np.where(spread > 0, spread, 1.0), 1.0)
+    return np.minimum(k, 1.0), k >= 1
 
 
 def _doubted(estimate: Estimate, k: np.ndarray, noise: np.ndarray) -> Estimate:

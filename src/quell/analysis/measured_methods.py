@@ -164,7 +164,9 @@ def _multiple(request: Request) -> Answer:
         key=keys.jax.numpy.broadcast_to(key, request.columns.arm.shape[:-1]),
     )
     noise = float(np.max(np.nan_to_num(found.monte_carlo)))
-    words = f"{IMPUTATIONS} imputations pooled by Rubin's rules (random error of the pooled estimate {noise:.1g}), {said}"
+    words = (
+        f"{IMPUTATIONS} imputations pooled by Rubin's rules (random error of the pooled estimate {noise:.1g}), {said}"
+    )
     return found.pooled, f"{words}, at {request.endpoint.visit}{request.adjusted}"
 
 

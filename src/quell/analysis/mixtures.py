@@ -125,7 +125,9 @@ class NormalMixture(Mixture):
 
     def bracket(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = self.means + special.ndtri(q)[..., None] * self.sds
-        points = np.where(self.weights > 0, points, self.means[..., :1] + special.ndtri(q)[..., None] * self.sds[..., :1])
+        points = np.where(
+            self.weights > 0, points, self.means[..., :1] + special.ndtri(q)[..., None] * self.sds[..., :1]
+        )
         return points.min(-1), points.max(-1)
 
     def updated(self, estimate: Any, se: Any) -> NormalMixture:
@@ -281,9 +283,7 @@ def gamma(shape: Any, rate: Any, words: str = "") -> GammaMixture:
     if np.any(shape <= 0) or np.any(rate <= 0):
         raise ClaimError(f"A gamma prior has shape {_shown(shape)} and rate {_shown(rate)}; both must be above zero.")
     words = words or f"Gamma({_shown(shape)}, {_shown(rate)})"
-    return GammaMixture(
-        weights=np.ones((*shape.shape, 1)), shapes=shape[..., None], rates=rate[..., None], words=words
-    )
+    return GammaMixture(weights=np.ones((*shape.shape, 1)), shapes=shape[..., None], rates=rate[..., None], words=words)
 
 
 def _shown(value: np.ndarray) -> str:

@@ -6,7 +6,7 @@ Negative binomial (variance mu + mu² / theta; as R's MASS::glm.nb), or Poisson 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -136,8 +136,11 @@ def count_regression(
         events.astype(int),
         warnings,
     )
-    shaped = [np.reshape(field, (*batch, *field.shape[1:])) for field in fields]
-    return CountFit(*shaped, level=level)
+    shaped: dict[str, Any] = {
+        name: np.reshape(field, (*batch, *field.shape[1:]))
+        for name, field in zip(CountFit._fields, fields, strict=False)
+    }
+    return CountFit(**shaped, level=level)
 
 
 def count_ratio(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -162,7 +162,9 @@ def flatten(priority: Priority, shape: tuple[int, ...]) -> Priority:
 
 def part(priority: Priority, trials: slice) -> Priority:
     """Some trials of a flattened priority."""
-    arrays = {name: value[trials] for name, value in priority._asdict().items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {
+        name: value[trials] for name, value in priority._asdict().items() if isinstance(value, np.ndarray)
+    }
     return priority._replace(**arrays)
 
 

@@ -22,6 +22,7 @@ Ties = Literal["efron", "breslow"]
 
 STEPS = 60
 HALVINGS = 12
+DESCENTS = 25
 CONVERGED = 1e-9
 NUDGE = 1e-4
 # A standardised log hazard ratio this large is on its way to infinity; with Firth's penalty it may yet have a peak.
@@ -67,7 +68,7 @@ def inverse(information: np.ndarray, free: np.ndarray) -> np.ndarray:
 
     Gauss-Jordan elimination, which needs no pivoting for such matrices, for the whole batch at once.
     """
-    rest = masked(information, free).copy()
+    rest = masked(information, free).astype(float)
     scale = 1e-14 * np.abs(np.diagonal(rest, axis1=-2, axis2=-1))
     for k in range(free.shape[-1]):
         pivot = rest[..., k, k]
@@ -173,11 +174,41 @@ def profile(
             b, value, _ = climb(hill, fixed, free, moving)
             return value.height - peak, b
 
-        lower[:, j] = _fall(depth, best, j, -np.maximum(se[:, j], 0.1), drop)
-        upper[:, j] = _fall(depth, best, j, np.maximum(se[:, j], 0.1), drop)
+        for limit, way in ((lower, -1), (upper, 1)):
+            limit[:, j], found = _descend(hill, best, peak - drop, free, j, way)
+            if not found.all():
+                slow = _fall(depth, best, j, way * np.maximum(se[:, j], 0.1), drop)
+                limit[:, j] = np.where(found, limit[:, j], slow)
         at_zero, _ = depth(np.zeros(len(best)), best)
         statistic[:, j] = np.sign(best[:, j]) * np.sqrt(np.maximum(-2 * at_zero, 0.0))
     return lower, upper, statistic
+
+
+def _descend(
+    hill: Hill, best: np.ndarray, target: np.ndarray, free: np.ndarray, j: int, way: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where along coefficient j the profile meets the target height, and which trials found it.
+
+    Newton's method on that height and on the other coefficients' scores at once (Venzon and Moolgavkar 1988): the step is
+    C (g + a e_j), C the inverse curvature and a such that the quadratic at hand meets the target.
+    """
+    b, met = best, np.zeros(len(best), bool)
+    axis = np.arange(best.shape[-1]) == j
+    for _ in range(DESCENTS):
+        value = hill.evaluate(b, free)
+        covariance = _curvature_inverse(hill, b, value, free, free)
+        variance = covariance[:, j, j]
+        known = np.isfinite(value.height) & (variance > 0)
+        rise = np.squeeze(covariance @ np.where(free, value.gradient, 0.0)[..., None], -1)
+        above = np.where(known, 2 * (value.height - target) + np.vecdot(value.gradient, rise), -1.0)
+        slope = way * np.sqrt(np.maximum(above, 0.0) / np.where(known, variance, 1.0))
+        step = rise + covariance[:, :, j] * slope[:, None]
+        others = np.abs(np.where(axis, 0.0, step)).max(-1, initial=0.0)
+        met = known & (np.abs(value.height - target) < 1e-10) & (others < 1e-6)
+        if np.all(met | ~known | (above < 0)):
+            break
+        b = np.where((known & ~met)[:, None], b + np.clip(step, -1.0, 1.0), b)
+    return b[:, j], met & ((b[:, j] - best[:, j]) * way > 0)
 
 
 def _fall(

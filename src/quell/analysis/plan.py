@@ -14,8 +14,8 @@ from quell.analysis import event_methods, measured_methods
 from quell.analysis.claim import Claim, Claims, Estimate, claim_from
 from quell.analysis.request import SCALES, Request, Result, describe, unit
 from quell.analysis.twin import twin
-from quell.promises import Analysis
 from quell.protocol import Protocol
+from quell.questions import Analysis
 from quell.study import Columns, Study
 
 METHODS: dict[str, Callable[[Request], tuple[Estimate, str]]] = measured_methods.METHODS | event_methods.METHODS

@@ -112,8 +112,10 @@ def episodes(
     person = np.broadcast_to(np.arange(n)[:, None], start.shape)
     counts = np.where(event & used, np.concatenate([count, zero], -1), 0)
     rows = [person, np.where(used, start, 0.0), stop, event & used, number, counts, death, used]
-    shaped = [np.reshape(field, (*batch, n * (k + 1))) for field in rows]
-    return Episodes(*shaped, people=followed.sum(-1), warnings=warnings)
+    shaped: dict[str, Any] = {
+        name: np.reshape(field, (*batch, n * (k + 1))) for name, field in zip(Episodes._fields, rows, strict=False)
+    }
+    return Episodes(**shaped, people=followed.sum(-1), warnings=warnings)
 
 
 def andersen_gill(

@@ -23,6 +23,14 @@ from quell.analysis.claim import ClaimError
 
 Rule = Literal["MAR", "J2R", "CR", "CIR", "LMCF"]
 RULES: tuple[str, ...] = get_args(Rule)
+# How a rule is said in the method of a claim.
+WORDS: dict[str, str] = {
+    "MAR": "missing at random",
+    "J2R": "jump to reference",
+    "CR": "copy reference",
+    "CIR": "copy increments in reference",
+    "LMCF": "last mean carried forward",
+}
 
 
 class Assumption(NamedTuple):

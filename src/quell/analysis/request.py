@@ -10,8 +10,9 @@ import numpy as np
 from quell import outcomes
 from quell.analysis.claim import Estimate
 from quell.analysis.follow_up import FollowUp
-from quell.promises import Analysis, Endpoint, Estimand, whole_days
+from quell.promises import whole_days
 from quell.protocol import Protocol
+from quell.questions import Analysis, Endpoint, Estimand
 from quell.study import Columns, StudyError
 
 

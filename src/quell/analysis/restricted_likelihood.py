@@ -78,7 +78,7 @@ def evaluate(problem: Problem, theta: np.ndarray) -> Point:
         gradient = np.einsum("bgp,bgpm->bgm", by_v, first).reshape(batch, -1)
         hessian = _blocks(by_v, by_v_twice, first, second)
         hessian = hessian - _coefficient_part(slopes, phi, beta, restricted)
-    possible = possible & definite & np.isfinite(height) & np.isfinite(hessian).all((-1, -2))
+    possible = possible & definite & (spread >= 0) & np.isfinite(height) & np.isfinite(hessian).all((-1, -2))
     design = slopes[..., :-1, :-1]
     return Point(height / 2, gradient / 2, hessian / 2, possible, beta, phi, design, inverses, v, first, second)
 

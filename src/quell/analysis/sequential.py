@@ -107,7 +107,7 @@ def retimed(
     clock = information / maximum if spend_at is None else rising(spend_at)
     alpha = float(spend(np.ones(1))[0])
     target = np.append(np.minimum(spend(clock[:-1]), alpha), alpha)
-    kept = np.zeros(0) if past is None else limits_of(information[: len(past)], past)[0]
+    kept = np.zeros(0) if past is None else np.atleast_1d(np.asarray(past, float))
     if len(kept) > len(information):
         raise ClaimError("There are more past limits than looks: give the information of every look.")
     fractions, due = information / information[-1], np.diff(target, prepend=0.0)

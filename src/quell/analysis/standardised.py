@@ -34,8 +34,9 @@ class Standardised(NamedTuple):
     def means(self) -> Estimate:
         """The mean (risk) under every arm, fields (..., arms)."""
         se = np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=-2, axis2=-1), 0.0))
-        wide = (self.n[..., np.newaxis], self.warnings[..., np.newaxis])
-        return normal_estimate(self.mean, np.where(se > 0, se, np.nan), *wide, self.level)
+        doubt = self.warnings[..., np.newaxis] | flag(np.isnan(self.mean), Caution.EMPTY_ARM)
+        doubt = doubt | flag(~(se > 0), Caution.NOT_ESTIMABLE)
+        return normal_estimate(self.mean, np.where(se > 0, se, np.nan), self.n[..., np.newaxis], doubt, self.level)
 
     def difference(self, contrast: tuple[int, int] = (1, 0)) -> Estimate:
         """Difference of the means (risk difference), active minus control."""
@@ -58,14 +59,18 @@ class Standardised(NamedTuple):
     def _contrast(self, contrast: tuple[int, int], value: np.ndarray, slope: np.ndarray) -> Estimate:
         active, control = pair(contrast)
         if max(active, control) >= self.mean.shape[-1]:
-            raise ClaimError(f"The contrast is {contrast}, but the data have arms 0 to {self.mean.shape[-1] - 1} only.")
+            nothing = np.full(self.n.shape, np.nan)
+            doubt = self.warnings | flag(np.ones(self.n.shape, bool), Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
+            return normal_estimate(nothing, nothing, self.n, doubt, self.level)
         a, b = slope[..., active], slope[..., control]
         v = self.covariance
         variance = a**2 * v[..., active, active] + b**2 * v[..., control, control] - 2 * a * b * v[..., active, control]
         good = np.isfinite(variance) & (variance > 1e-24)
         se = np.where(good, np.sqrt(np.where(good, variance, 1.0)), np.nan)
         estimate = value[..., active] - value[..., control]
-        return normal_estimate(estimate, se, self.n, self.warnings | flag(~good, Caution.NOT_ESTIMABLE), self.level)
+        empty = np.isnan(self.mean[..., active]) | np.isnan(self.mean[..., control])
+        doubt = self.warnings | flag(~good, Caution.NOT_ESTIMABLE) | flag(empty, Caution.EMPTY_ARM)
+        return normal_estimate(estimate, se, self.n, doubt, self.level)
 
 
 def standardised_risks(
@@ -160,7 +165,6 @@ def _standardised(
     empty = np.stack([~(model.people.arm == code).any(-1) for code in range(model.arms)], -1)
     mean = np.stack([np.where(include, one, 0.0).sum(-1) / np.maximum(n, 1) for one in predicted], -1)
     either = empty[..., :, np.newaxis] | empty[..., np.newaxis, :]
-    warnings = warnings | flag(empty.any(-1), Caution.EMPTY_ARM)
     return Standardised(np.where(empty, np.nan, mean), np.where(either, np.nan, covariance), n, warnings, model.level)
 
 

@@ -128,7 +128,7 @@ def while_on_treatment(outcome: np.ndarray, affected: np.ndarray, *, baseline: n
     return np.where(after, last[..., None], outcome)
 
 
-# The names are those of `quell.promises.IntercurrentEvent.strategy`; composite has more than one form (see the module).
+# The names are those of `quell.questions.IntercurrentEvent.strategy`; composite has more than one form (see the module).
 STRATEGIES: dict[str, Callable[..., np.ndarray]] = {
     "treatment policy": treatment_policy,
     "hypothetical": hypothetical,

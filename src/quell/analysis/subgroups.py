@@ -85,15 +85,12 @@ def forest_of_means(
         covariance=covariance,
         level=level,
     )
-    active, control = pair(contrast)
-    levels = tuple(codes_of(model.people.factors[0]))
-    if not levels:
-        raise ClaimError("No patient has a subgroup: the subgroup codes are all negative or missing.")
+    levels = _levels(subgroup)
     effects = stack([model.difference(contrast, "observed", levels={0: one}) for one in levels])
     people = model.people
     counts = [((people.factors[0] == one) & np.isin(people.arm, contrast)).sum(-1) for one in levels]
     effects = effects._replace(n=np.stack(counts, -1))
-    rows = np.stack([_row(model, active, control, one) for one in levels], -2)
+    rows = np.concatenate([model.contrast_row(contrast, "observed", one) for one in levels], -2)
     _, there = model.fit.solve(rows)
     kept = there[..., np.newaxis]
     mean = np.where(kept, rows, 0.0).sum(-2, keepdims=True) / np.maximum(kept.sum(-2, keepdims=True), 1)
@@ -132,9 +129,7 @@ def forest_of_risks(
         raise ClaimError(f"The scale is '{scale}'; choose 'difference', 'ratio' or 'odds ratio'.")
     estimator, test, words = choice[scale]
     counts = stratified_tally(happened, arm, subgroup, contrast=contrast, include=include)
-    levels = tuple(codes_of(whole(subgroup)))
-    if not levels:
-        raise ClaimError("No patient has a subgroup: the subgroup codes are all negative or missing.")
+    levels = _levels(subgroup)
     shown = Tally(*(np.asarray(field)[..., list(levels)] for field in counts[:4]))
     effects = estimator(shown, level=level)
     missing = np.asarray(counts.warnings)[..., np.newaxis]
@@ -168,9 +163,7 @@ def forest_of_hazards(
     """
     active, control = pair(contrast)
     code, group = whole(arm), whole(subgroup)
-    levels = tuple(codes_of(group))
-    if not levels:
-        raise ClaimError("No patient has a subgroup: the subgroup codes are all negative or missing.")
+    levels = _levels(subgroup)
     chosen = ((code == active) | (code == control)) & (group >= 0)
     chosen = chosen if include is None else chosen & (np.asarray(include) > 0)
     treated = (code == active).astype(float)
@@ -209,11 +202,8 @@ def effect_along(
     """
     if covariate not in model.by_arm.covariates:
         raise ClaimError("This model has one slope for both arms; fit it with by_arm=ByArm(covariates=(0,)).")
-    active, control = pair(contrast)
     at = np.asarray(at, float)
-    centre = model.rows()[..., [active], :] - model.rows()[..., [control], :]
-    slope_rows = model.slope_rows(covariate)
-    slope = slope_rows[..., [active], :] - slope_rows[..., [control], :]
+    centre, slope = model.contrast_row(contrast), model.slope_row(contrast, covariate)
     away = at - model.people.centre[..., covariate, np.newaxis]
     effect = model.fit.combination(centre + away[..., np.newaxis] * slope, model.level)
     df = model.fit.df[..., np.newaxis]
@@ -250,11 +240,11 @@ def _f_quantile(level: float, numerator: int, denominator: np.ndarray) -> np.nda
     return np.where(good, special.fdtri(numerator, np.where(good, denominator, 1), level), np.nan)
 
 
-def _row(model: ArmModel, active: int, control: int, level: int) -> np.ndarray:
-    rows = model.rows("observed", levels={0: level})
-    if max(active, control) >= model.arms:
-        return np.ones(rows[..., 0, :].shape)
-    return rows[..., active, :] - rows[..., control, :]
+def _levels(subgroup: np.ndarray) -> tuple[int, ...]:
+    levels = tuple(codes_of(whole(subgroup)))
+    if not levels:
+        raise ClaimError("No patient has a subgroup: the subgroup codes are all negative or missing.")
+    return levels
 
 
 def _tarone(counts: Tally, level: float) -> Estimate:

@@ -7,7 +7,7 @@ from quell.analysis.borrowing import robust
 from quell.analysis.claim import Estimate
 from quell.analysis.mixtures import NormalMixture, normal
 from quell.analysis.request import Request
-from quell.promises import LONGER_IS_BETTER, Prior
+from quell.questions import LONGER_IS_BETTER, Prior
 
 
 def prior_of(prior: Prior) -> NormalMixture:

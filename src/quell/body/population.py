@@ -125,18 +125,34 @@ def draw(key: keys.Key, parameters: Parameters, population: Population) -> Patie
     >>> 0 < float(patient.body_surface_area) < 4
     True
     """
-    scores = _scores(key, population)
+    return of_scores(_scores(key, population), _thresholds(key), parameters, population)
+
+
+def of_scores(
+    scores: dict[str, Scalar], thresholds: risk.Causes, parameters: Parameters, population: Population
+) -> Patient:
+    """The patient whose normal scores, already correlated, and thresholds of fate are given."""
     values = {one.name: value(one, scores[one.name]) for one in population.covariates}
     area = body_surface_area(values.pop("height"), values["female"], values["bmi"], parameters)
     own = {name: jnp.exp(spread * scores[name]) for name, spread in spreads().items()}
-    return Patient(**values, body_surface_area=area, own=own, thresholds=_thresholds(key))
+    return Patient(**values, body_surface_area=area, own=own, thresholds=thresholds)
+
+
+def scored(population: Population) -> list[str]:
+    """What has a normal score of its own: covariates, then the constants in which people differ."""
+    return [one.name for one in population.covariates] + list(spreads())
 
 
 def _scores(key: keys.Key, population: Population) -> dict[str, Scalar]:
-    names = [one.name for one in population.covariates] + list(spreads())
+    names = scored(population)
     numbers = jnp.array([keys.number(name) for name in names], dtype=jnp.uint32)
     # a loop where vmap would do: the compiled program stays small, and so quick to load
-    z = jax.lax.map(lambda name: jax.random.normal(keys.at(key, name)), numbers)
+    return correlated(jax.lax.map(lambda name: jax.random.normal(keys.at(key, name)), numbers), population)
+
+
+def correlated(z: Scalar, population: Population) -> dict[str, Scalar]:
+    """Independent scores, in the order of ``scored``, correlated as the population's are."""
+    names = scored(population)
     joined, root = _copula(population)
     places = np.array([names.index(name) for name in joined])
     together = sum(root[:, j] * z[place] for j, place in enumerate(places))

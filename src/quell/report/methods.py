@@ -74,7 +74,10 @@ METHODS: dict[str, tuple[str, str]] = {
         "The largest of several weighted log-rank tests, early, middle and late, with their joint distribution.",
         "Lin et al. 2020, doi:10.1080/19466315.2019.1697738",
     ),
-    "gray": ("Test of equal cumulative incidence where other events can come first.", "Gray 1988, doi:10.1214/aos/1176350951"),
+    "gray": (
+        "Test of equal cumulative incidence where other events can come first.",
+        "Gray 1988, doi:10.1214/aos/1176350951",
+    ),
     "fine-gray": (
         "Regression of the hazard of the subdistribution: people with a competing event stay at risk.",
         "Fine and Gray 1999, doi:10.1080/01621459.1999.10474144",

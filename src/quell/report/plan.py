@@ -10,8 +10,9 @@ import polars as pl
 from quell import figures
 from quell.analysis import description
 from quell.analysis.flow import flow as flow_of
-from quell.promises import Arm, Endpoint, Estimand
+from quell.promises import Arm
 from quell.protocol import Protocol
+from quell.questions import Endpoint, Estimand
 from quell.report import words
 from quell.report.blocks import Block, Cell, Panel, Section, cells
 from quell.report.sections import Material

@@ -14,8 +14,8 @@ from quell import figures
 from quell.analysis import description
 from quell.analysis.claim import Claim, Claims
 from quell.figures import Look
-from quell.promises import LONGER_IS_BETTER
 from quell.protocol import Protocol
+from quell.questions import LONGER_IS_BETTER
 from quell.report import methods, words
 from quell.report.blocks import Block, Cell, Data, Numbering, Panel, Section, cells
 from quell.study import Columns, Study

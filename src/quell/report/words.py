@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from quell.analysis.claim import Claim, Claims
-from quell.promises import Endpoint, Estimand
 from quell.protocol import Protocol
+from quell.questions import Endpoint, Estimand
 
 RESEARCH = "For research and trial planning, not for treating a patient."
 PERCENT = " %"
@@ -192,7 +192,9 @@ def _effect(claim: Claim, estimand: Estimand | None, endpoint: Endpoint | None) 
     values = [value if value is not None else math.nan for value in (claim.estimate, claim.lower, claim.upper)]
     summary = estimand.summary if estimand else claim.scale
     if claim.is_ratio:
-        what = next((f"{said} of {name} was" for word, said in _RATIOS.items() if word in summary), f"{name} was on average")
+        what = next(
+            (f"{said} of {name} was" for word, said in _RATIOS.items() if word in summary), f"{name} was on average"
+        )
         effect = _Effect(what, "lower", "higher", PERCENT, 0)
         return effect, [100 * (value - 1) for value in values]
     if summary == "risk difference":

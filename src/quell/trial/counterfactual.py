@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from quell import keys, outcomes
-from quell.promises import Endpoint, Estimand, whole_days
+from quell.promises import whole_days
 from quell.protocol import Protocol
+from quell.questions import Endpoint, Estimand
 from quell.study import Columns
 from quell.trial.attend import follow
 from quell.trial.plan import lay_out
