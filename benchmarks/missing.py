@@ -69,9 +69,8 @@ def main() -> None:
             work()
             print(f"  {name:48s} {TRIALS / seconds(work, 2):9.1f} trials per second")
         peer = seconds(lambda data=data: mice(data, 0), 2)  # type: ignore[misc]
-        print(
-            f"  {'statsmodels MICE, at random, ' + str(IMPUTATIONS) + ' imputations':48s} {1 / peer:9.2f} trials per second"
-        )
+        name = f"statsmodels MICE, at random, {IMPUTATIONS} imputations"
+        print(f"  {name:48s} {1 / peer:9.2f} trials per second")
 
 
 if __name__ == "__main__":

@@ -131,13 +131,13 @@ def unhandled(met: Met) -> tuple[str, ...]:
     )
 
 
-def carried(values: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Values (..., visits) with the last one seen before the event in place of those after it; NaN where there was none.
+def carried(values: np.ndarray, after: np.ndarray, first: np.ndarray | float = np.nan) -> np.ndarray:
+    """Values (..., visits) with the last one seen before the event in place of those after it; ``first`` where there was none.
 
     >>> carried(np.array([[1.0, np.nan, 3.0, 4.0]]), np.array([[False, False, True, True]]))
     array([[ 1., nan,  1.,  1.]])
     """
-    last, found = np.full(values.shape[:-1], np.nan), values.copy()
+    last, found = np.broadcast_to(np.asarray(first, float), values.shape[:-1]), values.copy()
     for visit in range(values.shape[-1]):
         here, gone = values[..., visit], after[..., visit]
         last = np.where(gone | np.isnan(here), last, here)

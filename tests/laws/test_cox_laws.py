@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from quell.analysis import cox as room
 from quell.analysis.claim import Caution, ClaimError
 from quell.analysis.cox import FollowUp, cox, firth, fit, hazard_ratio
+from quell.analysis.cox_prediction import predicted_survival
 from quell.analysis.cox_robust import residuals
 from quell.analysis.proportionality import proportionality, proportionality_of_arms
 
@@ -170,6 +171,9 @@ def test_degenerate_data_give_an_answer_or_a_doubt(case, rows):
     test = proportionality(rows, fits[0])
     if np.isnan(test.global_p):
         assert test.warnings, case
+    one = rows._replace(strata=None)
+    predicted = predicted_survival(one, fit(one), np.zeros(2), 20)
+    assert np.isfinite(predicted.estimate) or predicted.warnings, case
     # a bad trial does not spoil the one beside it
     other = made(4)._replace(entry=rows.entry if rows.entry is None else made(4).entry, include=rows.include)
     pair = FollowUp(*(None if a is None else np.stack([a, b]) for a, b in zip(rows, other, strict=True)))
@@ -199,6 +203,8 @@ T, E, X = np.arange(1.0, 7.0), np.ones(6), np.arange(6.0)[:, None]
 ASKED = [
     (lambda: cox(T, E, X[:5]), "give covariates as"),
     (lambda: cox(T, E[:4], X), "do not fit together"),
+    (lambda: cox(T, E, X[:, :0]), "at least one column"),
+    (lambda: predicted_survival(FollowUp(T, E, X, strata=E), cox(T, E, X), np.zeros(1), 3), "one stratum at a time"),
     (lambda: cox(T, E, X, ties="exact"), "'efron' or 'breslow'"),
     (lambda: cox(T, E, X, cluster=np.arange(3)), "one code per row"),
     (lambda: fit(FollowUp(T, E, X, weights=-np.ones(6))), "weight is negative"),

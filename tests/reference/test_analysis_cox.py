@@ -11,6 +11,7 @@ import pytest
 
 from quell.analysis.claim import Caution
 from quell.analysis.cox import FollowUp, cox, firth, fit, hazard_ratio
+from quell.analysis.cox_prediction import predicted_survival
 from quell.analysis.cox_robust import residuals
 from quell.analysis.proportionality import proportionality, proportionality_of_arms
 
@@ -249,3 +250,30 @@ def test_weights_are_copies_of_subjects_for_breslow():
     other = cox(TIME[twice], EVENT[twice], X[twice], ties="breslow")
     close(one.coefficients, other.coefficients)
     close(one.se, other.se)
+
+
+# summary(survfit(coxph(Surv(entry, time, event) ~ x1 + x2, weights = w, robust = ...), data.frame(x1 = 0.3, x2 = 1)), 8)
+PREDICTED = [
+    ("efron", False, "log", [0.3431053015177, 0.1098120007055, 0.1832303977370, 0.6424766271506]),
+    ("efron", False, "log-log", [0.3431053015177, 0.1098120007055, 0.1461907733983, 0.5515038095519]),
+    ("breslow", False, "plain", [0.3532459125249, 0.1100776415724, 0.1374976995399, 0.5689941255099]),
+    ("efron", True, "log", [0.3431053015177, 0.1167959218692, 0.1760642922558, 0.6686264796868]),
+    ("breslow", True, "log-log", [0.3532459125249, 0.1152487952960, 0.1460526032302, 0.5695760466214]),
+]
+
+
+@pytest.mark.parametrize(("ties", "robust", "interval", "expected"), PREDICTED)
+def test_predicted_survival(ties, robust, interval, expected):
+    rows = FollowUp(TIME, EVENT, X, ENTRY, weights=WEIGHTS)
+    fitted = fit(rows, ties=ties, cluster=I if robust else None)
+    found = predicted_survival(rows, fitted, np.array([0.3, 1.0]), 8, interval=interval)
+    close([found.estimate, found.se, found.lower, found.upper], expected)
+    pair = FollowUp(*(None if field is None else np.stack([field] * 2) for field in rows))
+    both = predicted_survival(pair, fit(pair, ties=ties), np.array([0.3, 1.0]), 8, interval=interval)
+    close(both.estimate, [expected[0]] * 2)
+
+
+# a robust score test without an offset: coxph(Surv(entry, time, event) ~ x1 + x2 + strata(s), cluster = id)$rscore
+@pytest.mark.parametrize(("ties", "expected"), [("efron", 6.1107334861854), ("breslow", 6.2114660301584)])
+def test_robust_score_test(ties, expected):
+    close(fit(FULL._replace(offset=None), ties=ties, cluster=PERSON).robust_score, expected)

@@ -205,9 +205,7 @@ def test_bladder_means_and_counts(reference_data):
         at = mcf.mean_cumulative_at(rows, day, include=x[:, 0] == 1)
         close([at.estimate, at.se], [means[k], errors[k]])
     fitted = nb.count_regression(np.isfinite(days).sum(-1), until, x)
-    close(
-        fitted.coefficients, [-2.639058661668531, -0.603901642930823, -0.016026545290704, 0.241185353041431], GLM
-    )
+    close(fitted.coefficients, [-2.639058661668531, -0.603901642930823, -0.016026545290704, 0.241185353041431], GLM)
     close(fitted.se, [0.52956949420129, 0.30568644819371, 0.10384811908124, 0.08155562622285], GLM)
     close(fitted.theta, 1.0033521511933, GLM)
     assert not fitted.warnings & Caution.NOT_CONVERGED

@@ -12,7 +12,7 @@ from quell.analysis.pooling import rubin
 from quell.analysis.reference_based import Assumption
 from quell.analysis.tipping import delta_response, tipping_point
 
-Y = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, np.nan], [2.0, 3.0], [1.0, 0.5], [2.0, 2.0]])
+Y = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, np.nan], [2, 3], [1, 0.5], [2, 2]])
 ARM = np.arange(8) % 2
 DATA = FollowUp(Y, ARM)
 ASKED = [

@@ -70,7 +70,13 @@ def adjusted_restricted_mean(
     influence = _with_censoring(sets, score)
     bread = _inverse(np.swapaxes(fit_to.design * information[..., None], 1, 2) @ fit_to.design)
     covariance = bread @ (np.swapaxes(influence, 1, 2) @ influence) @ bread
-    return _estimate(sets, slopes, covariance, warnings | flag(~converged, Caution.NOT_CONVERGED), measure, level)
+    warnings = warnings | flag(~converged, Caution.NOT_CONVERGED) | _confounded(fit_to)
+    if measure != "difference":
+        # an arm in which nobody survived, or lost, any time has no logarithm
+        each = [fit_to.design[..., 1] == arm for arm in (0, 1)]
+        some = np.all([(who * fit_to.weight * fit_to.outcome).sum(-1) > 1e-12 * until for who in each], 0)
+        warnings = warnings | flag(~some, Caution.NOT_ESTIMABLE)
+    return _estimate(sets, slopes, covariance, warnings, until, measure, level)
 
 
 def _prepared(
@@ -149,6 +155,14 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     return np.linalg.pinv(matrix / scale, rcond=1e-12, hermitian=True) / scale
 
 
+def _confounded(fit_to: Regression) -> np.ndarray:
+    """Cautions where the weighted design repeats a column, or leaves the arm's own effect undetermined."""
+    information = np.swapaxes(fit_to.design * fit_to.weight[..., None], 1, 2) @ fit_to.design
+    kept = _inverse(information) @ information
+    singular = np.einsum("bii->b", kept) < information.shape[-1] - 0.5
+    return flag(singular, Caution.SINGULAR) | flag(np.abs(kept[:, 1, 1] - 1) > 1e-6, Caution.NOT_ESTIMABLE)
+
+
 def _weighted_least_squares(fit_to: Regression) -> np.ndarray:
     weighted = np.swapaxes(fit_to.design * fit_to.weight[..., None], 1, 2)
     return np.einsum(
@@ -178,14 +192,22 @@ def _weighted_log_mean(fit_to: Regression) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _estimate(
-    sets: RiskSets, slopes: np.ndarray, covariance: np.ndarray, warnings: np.ndarray, measure: Measure, level: float
+    sets: RiskSets,
+    slopes: np.ndarray,
+    covariance: np.ndarray,
+    warnings: np.ndarray,
+    until: float,
+    measure: Measure,
+    level: float,
 ) -> Estimate:
-    empty = (warnings & Caution.NOT_ESTIMABLE) > 0
+    """The arm's slope as an estimate; where nothing varies but rounding, without an error."""
+    rounding = 1e-10 * (until if measure == "difference" else 1.0)
+    none = (warnings & Caution.NOT_ESTIMABLE) > 0
     variance = covariance[:, 1, 1]
-    flat = ~(variance > 1e-300) & ~empty
-    none = empty | flat
-    estimate = np.where(empty, np.nan, slopes[:, 1])
-    se = np.where(none, np.nan, np.sqrt(np.where(none, 1.0, variance)))
+    flat = ~(variance > rounding**2) & ~none
+    slope = np.where(flat & (np.abs(slopes[:, 1]) < rounding), 0.0, slopes[:, 1])
+    estimate = np.where(none, np.nan, slope)
+    se = np.where(none | flat, np.nan, np.sqrt(np.where(none | flat, 1.0, variance)))
     warnings = warnings | flag(flat, Caution.CONSTANT_OUTCOME)
     estimate, se, n, warnings = (np.reshape(one, sets.batch) for one in (estimate, se, sets.kept.sum(-1), warnings))
     result = normal_estimate(estimate, se, n, warnings, level)

@@ -16,7 +16,7 @@ from scipy import special
 
 from quell.analysis.claim import Caution, ClaimError, Estimate, critical, exponentiate, flag
 from quell.analysis.mixtures import Mixture, NormalMixture, flat, normal
-from quell.analysis.posteriors import Tabulated
+from quell.analysis.posteriors import Tabulated, tabulated
 
 # A prior under which data this unlikely, or less, are called surprising (Box 1980).
 SURPRISING = 0.05
@@ -328,8 +328,7 @@ def hazard_ratio(
         )
 
     low, high = _support(log_density, died, events[..., 0].sum(-1)[..., None], prior)
-    words = f"piecewise exponential; log hazard ratio: {prior.words}"
-    return Tabulated(weights=np.ones(low.shape), log_density=log_density, low=low, high=high, words=words)
+    return tabulated(log_density, low, high, f"piecewise exponential; log hazard ratio: {prior.words}")
 
 
 def person_time(
@@ -414,7 +413,8 @@ def _student(prior: NormalMixture, estimate: np.ndarray, se: np.ndarray, df: np.
     with np.errstate(divide="ignore"):
         log_weight = log_weight[..., None] + base.log_foresight(there, error) + np.log(base.weights)
     log_weight = np.broadcast_to(log_weight, means.shape)
-    means, sds, log_weight = (part.reshape(*part.shape[:-2], -1) for part in (means, sds, log_weight))
+    flat_shape = (*means.shape[:-2], means.shape[-2] * means.shape[-1])
+    means, sds, log_weight = (part.reshape(flat_shape) for part in (means, sds, log_weight))
     weight = np.exp(log_weight - log_weight.max(-1, keepdims=True))
     return NormalMixture(weights=weight / weight.sum(-1, keepdims=True), means=means, sds=sds)
 

@@ -110,9 +110,8 @@ def map_prior(
 
     y_i ~ N(theta_i, s_i²), theta_i ~ N(mu, tau²), tau half-normal with scale `heterogeneity`, mu flat or `overall` (one
     normal); the prior is that of theta of a new trial (Neuenschwander et al. 2010, doi:10.1177/1740774509356002). Given
-    tau it is normal; tau is integrated over a grid of asinh(tau / smallest s), on which a trapezoid sum is exact to
-    rounding. estimates, ses (..., trials), NaN where there is none. Raises ClaimError where there is no trial, or an
-    error is not positive.
+    tau it is normal; tau is integrated by Gauss-Legendre in asinh(tau / smallest s), exact to rounding. estimates, ses
+    (..., trials), NaN where there is none. Raises ClaimError where there is no trial, or an error is not positive.
 
     >>> prior = map_prior(np.array([-0.2, -0.1, -0.3]), np.array([0.1, 0.1, 0.15]), heterogeneity=0.1).prior
     >>> round(float(prior.mean), 4), round(float(prior.sd), 4)
@@ -129,7 +128,10 @@ def map_prior(
     overall = flat() if overall is None else overall
     if overall.weights.shape[-1] != 1:
         raise ClaimError("The prior of the overall mean is a mixture; give one normal, or none for a flat one.")
-    tau, step = _tau_nodes(np.where(present, ses, np.inf).min(-1), heterogeneity)
+    spread = np.where(present, estimates, -np.inf).max(-1) - np.where(present, estimates, np.inf).min(-1)
+    # heterogeneity that data far apart force on a prior of little lies near sqrt(spread x scale)
+    end = 8.8 * heterogeneity + 3 * np.sqrt(spread * heterogeneity) * estimates.shape[-1] ** 0.25
+    tau, step = _tau_nodes(np.where(present, ses, np.inf).min(-1), end)
     variance = np.where(present, ses**2, 1.0)[..., None, :] + tau[..., None] ** 2
     precision = np.where(present[..., None, :], 1 / variance, 0.0)
     own = 1 / overall.sds**2
@@ -137,9 +139,7 @@ def map_prior(
     values = np.where(present, estimates, 0.0)[..., None, :]
     mean = (np.sum(precision * values, -1) + own * overall.means) / total
     misfit = np.sum(precision * (values - mean[..., None]) ** 2, -1) + own * (mean - overall.means) ** 2
-    log_weight = 0.5 * np.sum(
-        np.where(present[..., None, :], np.log(precision, where=precision > 0, out=np.zeros(precision.shape)), 0.0), -1
-    )
+    log_weight = -0.5 * np.sum(np.where(present[..., None, :], np.log(variance), 0.0), -1)
     log_weight = log_weight - 0.5 * (np.log(total) + misfit + (tau / heterogeneity) ** 2)
     weight = step * np.exp(log_weight - log_weight.max(-1, keepdims=True))
     weight = weight / weight.sum(-1, keepdims=True)
@@ -183,7 +183,7 @@ def map_prior_of_proportions(
     fit = events[:, None] * special.log_expit(logit) + (n - events)[:, None] * special.log_expit(-logit) - peak[:, None]
     waves = np.fft.rfft(np.exp(fit))
     frequency = 2 * np.pi * np.fft.rfftfreq(points, logit[1] - logit[0])
-    tau, step = _tau_nodes(np.array(1 / np.sqrt(n.max())), heterogeneity)
+    tau, step = _tau_nodes(np.array(1 / np.sqrt(n.max())), 8.8 * heterogeneity)
     before = np.exp(-0.5 * (logit / spread) ** 2)
     predictive, overall, weight = np.zeros(points), np.zeros(points), np.zeros(tau.shape)
     for k, at in enumerate(tau):
@@ -237,13 +237,12 @@ def effective_sample_size(
     raise ClaimError(f"No '{method}' sample size is defined here for a {type(prior).__name__}; use 'elir' or 'moment'.")
 
 
-def _tau_nodes(smallest: np.ndarray, heterogeneity: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes of tau (..., Q) and the width each stands for: even in asinh(tau / smallest error), half a width at zero."""
-    end = np.arcsinh(8.8 * heterogeneity / smallest)[..., None]
-    count = int(np.clip(np.max(end, initial=0.0) / 0.08, 64, 400)) + 1
-    place = np.linspace(0, 1, count)
-    width = np.where(place == 0, 0.5, 1.0) * end / (count - 1)
-    return smallest[..., None] * np.sinh(end * place), smallest[..., None] * np.cosh(end * place) * width
+def _tau_nodes(smallest: np.ndarray, largest: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of tau (..., Q) up to the largest, and the width each stands for: Gauss-Legendre in asinh(tau / smallest)."""
+    end = np.arcsinh(largest / smallest)[..., None]
+    panels = max(int(np.ceil(np.max(end, initial=0.0) / 0.9)), 5)
+    place, width = _panels(np.linspace(0, 1, panels + 1), 16)
+    return smallest[..., None] * np.sinh(end * place), smallest[..., None] * np.cosh(end * place) * end * width
 
 
 def _number(count: np.ndarray) -> str:
@@ -329,7 +328,7 @@ def _normal_size(prior: NormalMixture, method: str, unit_sd: float) -> np.ndarra
         log_height = log_height - np.log(sds)[..., None, :] - 0.5 * np.log(2 * np.pi)
         return _curvature(log_height, slope, np.broadcast_to(-1 / sds[..., None, :] ** 2, slope.shape))
 
-    breaks = (means[..., None] + sds[..., None] * STEPS).reshape(*means.shape[:-1], -1)
+    breaks = (means[..., None] + sds[..., None] * STEPS).reshape(*means.shape[:-1], means.shape[-1] * len(STEPS))
     if method == "elir":
         x, width = _panels(breaks)
         height, curvature = shape(x)
@@ -351,7 +350,7 @@ def _beta_size(prior: BetaMixture, method: str) -> np.ndarray:
 
     mean = special.digamma(prior.a) - special.digamma(prior.b)
     sd = np.sqrt(special.polygamma(1, prior.a) + special.polygamma(1, prior.b))
-    breaks = (mean[..., None] + sd[..., None] * STEPS).reshape(*mean.shape[:-1], -1)
+    breaks = (mean[..., None] + sd[..., None] * STEPS).reshape(*mean.shape[:-1], mean.shape[-1] * len(STEPS))
     if method == "elir":
         ends = np.array([-150.0, -80, -40, -25, -15, -8, 8, 15, 25, 40, 80, 150])
         ends = np.broadcast_to(ends, (*mean.shape[:-1], len(ends)))
@@ -368,9 +367,14 @@ def _beta_size(prior: BetaMixture, method: str) -> np.ndarray:
 
 
 def _gamma_size(prior: GammaMixture) -> np.ndarray:
+    if np.any(prior.shapes <= 1):
+        raise ClaimError("A gamma component has a shape of 1 or less: its curvature has no mean. Use method='moment'.")
     shapes, rates = prior.shapes[..., None, :], prior.rates[..., None, :]
     centre, sd = special.digamma(prior.shapes) - np.log(prior.rates), np.sqrt(special.polygamma(1, prior.shapes))
-    log_rate, width = _panels((centre[..., None] + sd[..., None] * STEPS).reshape(*centre.shape[:-1], -1))
+    # the logarithm of a gamma value has a long lower tail
+    steps = np.append(STEPS, [-14.0, -20, -30, -50])
+    breaks = (centre[..., None] + sd[..., None] * steps).reshape(*centre.shape[:-1], centre.shape[-1] * len(steps))
+    log_rate, width = _panels(breaks)
     x = np.exp(log_rate)[..., None]
     log_height = shapes * np.log(rates) + (shapes - 1) * log_rate[..., None] - rates * x - special.gammaln(shapes)
     log_height = log_height + np.log(prior.weights)[..., None, :]

@@ -17,6 +17,7 @@ from quell.analysis.cox_likelihood import (
     Prepared,
     State,
     cumulative_hazard,
+    evaluate,
     exposure,
     flattened,
     of_events,
@@ -72,8 +73,6 @@ def residuals(
 
 
 def _dfbeta(ready: Prepared, b: np.ndarray, score: np.ndarray) -> np.ndarray:
-    from quell.analysis.cox_likelihood import evaluate
-
     free = np.ones(b.shape, bool)
     covariance = inverse(evaluate(ready, b).information, free)
     weight = 1.0 if ready.weights is None else ready.weights

@@ -172,22 +172,23 @@ def _fitted(
     sets = risk_sets(np.where(known, time, np.nan), kind, include=asked, every_time=True)
     risks = _risks(sets, np.where(sets.kept[..., None], x, 0.0), np.where(sets.kept, kind, 0), group)
     at_zero, fit, slopes, converged = _climb(risks)
-    inverse, singular = _inverse(fit.information)
-    bread = np.where(singular[:, None, None], np.nan, inverse)
+    inverse, flat = _inverse(fit.information)
+    # no information at zero means repeated covariates; none only where the climb ends, that it had no end
+    singular = _inverse(at_zero.information)[1]
+    bread = np.where((singular | flat)[:, None, None], np.nan, inverse)
     influence = _influence(risks, slopes, fit)
     covariance = bread @ (np.swapaxes(influence, 1, 2) @ influence) @ bread
     n, events = sets.kept.sum(-1), risks.own.sum(-1)
-    runaway = (
-        np.ptp(np.where(sets.kept, np.einsum("bnp,bp->bn", risks.x, slopes), 0.0), axis=-1) if x.shape[1] else n * 0.0
-    )
+    predictor = np.where(sets.kept, np.einsum("bnp,bp->bn", risks.x, slopes), 0.0)
+    runaway = predictor.max(-1, initial=0.0) - predictor.min(-1, initial=0.0) > RUNAWAY
     warnings = sets.warnings | flag(n == 0, Caution.EMPTY_ARM) | flag((events == 0) & (n > 0), Caution.NO_EVENTS)
     warnings = warnings | flag((events > 0) & (events < FEW_EVENTS), Caution.FEW_EVENTS)
     warnings = (
         warnings | flag(singular, Caution.SINGULAR | Caution.NOT_ESTIMABLE) | flag(~converged, Caution.NOT_CONVERGED)
     )
-    warnings = warnings | flag((runaway > RUNAWAY) & ~singular, Caution.SEPARATION)
+    warnings = warnings | flag((runaway | flat) & ~singular, Caution.SEPARATION)
     coefficients = np.where(singular[:, None], np.nan, slopes)
-    likelihood = np.stack([at_zero, fit.log_likelihood], -1)
+    likelihood = np.stack([at_zero.log_likelihood, fit.log_likelihood], -1)
     return coefficients, covariance, bread, likelihood, n, events, warnings
 
 
@@ -261,11 +262,10 @@ def _inverse(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return inverse / (scale[:, :, None] * scale[:, None, :]), singular
 
 
-def _climb(risks: Risks) -> tuple[np.ndarray, Sums, np.ndarray, np.ndarray]:
+def _climb(risks: Risks) -> tuple[Sums, Sums, np.ndarray, np.ndarray]:
     """Newton's method from zero, each trial's step halved until its likelihood does not fall."""
     slopes = np.zeros((len(risks.x), risks.x.shape[-1]))
-    now = _evaluate(risks, slopes)
-    at_zero = now.log_likelihood
+    at_zero = now = _evaluate(risks, slopes)
     done = np.zeros(len(slopes), bool)
     for _ in range(STEPS):
         step = np.einsum("bpq,bq->bp", _inverse(now.information)[0], now.score)

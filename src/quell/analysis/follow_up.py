@@ -53,12 +53,12 @@ class Layout(NamedTuple):
             return np.broadcast_to(assumption.delta, (*self.batch, *size)).reshape(-1, *size)
         except ValueError:
             raise ClaimError(
-                f"The delta has shape {np.shape(assumption.delta)}, which does not fit the outcome {(*self.batch, *size)}; "
+                f"The delta has shape {np.shape(assumption.delta)}, not that of the outcome {(*self.batch, *size)}; "
                 "for one arm only give np.where(arm == 1, delta, 0.0)[..., None]."
             ) from None
 
     def modelled(self, assumption: Assumption) -> np.ndarray:
-        """Outcomes that inform the imputation model: under a rule other than MAR, not those after the event (as rbmi)."""
+        """Outcomes that inform the imputation model: under a rule other than MAR, none after the event (as rbmi)."""
         if assumption.rule == "MAR":
             return self.subjects.outcome
         other = self.subjects.arm != assumption.reference
@@ -131,7 +131,7 @@ def _together(data: FollowUp, outcome: np.ndarray, affected: np.ndarray) -> tupl
     covariates = np.zeros((*people, 0)) if data.covariates is None else np.asarray(data.covariates, float)
     if covariates.ndim < 2 or covariates.shape[-2] != people[-1]:
         raise ClaimError(
-            f"Covariates have shape {covariates.shape}, but there are subjects {people}; give covariates as (..., n, p): "
+            f"Covariates have shape {covariates.shape}, but there are subjects {people}; give (..., n, p): "
             "one row per subject and one column per covariate, also where there is only one."
         )
     arm = np.asarray(data.arm)
@@ -151,7 +151,7 @@ def _together(data: FollowUp, outcome: np.ndarray, affected: np.ndarray) -> tupl
         )
     except ValueError:
         raise ClaimError(
-            f"There are subjects {people}, but arm, include and covariates have shapes {arm.shape}, {include.shape} and "
+            f"There are subjects {people}, but arm, include and covariates are {arm.shape}, {include.shape} and "
             f"{covariates.shape}, which do not fit together; each needs the same trials and subjects."
         ) from None
 

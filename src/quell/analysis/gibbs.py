@@ -117,7 +117,7 @@ def draw(made: Regression, words: np.ndarray, steps: int = BURN_IN) -> Drawn:
 
 
 def chains(words: np.ndarray, imputations: int, name: str) -> np.ndarray:
-    """The words (trials, m, 2) of the keys at (key, name, "imputation", m), from those of the trials' keys (trials, 2)."""
+    """The words (trials, m, 2) of the keys at (key, name, "imputation", m), from the trials' (trials, 2)."""
     import jax
     import jax.numpy as jnp
 

@@ -50,7 +50,7 @@ def impute(
     shaped like the batch. Any analysis of `outcome` can be pooled by `pooling.pool`. Raises ClaimError where shapes do
     not match or a word is not known.
 
-    >>> seen = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, np.nan], [2.0, 3.0], [1.0, 0.5], [2.0, 2.0]])
+    >>> seen = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, np.nan], [2, 3], [1, 0.5], [2, 2]])
     >>> made = impute(FollowUp(seen, np.arange(8) % 2), imputations=3, burn_in=20, key=1)
     >>> made.outcome.shape, bool(np.isnan(made.outcome).any()), int(made.unseen.sum())
     ((3, 8, 2), False, 1)
@@ -95,7 +95,7 @@ def multiple_imputation(
     `missing.conditional_mean`). A caution says when the random error of imputing exceeds a tenth of the standard error.
     Where nothing is unseen at the visit, the result is `means.ancova`. Arguments, and what is raised, as in `impute`.
 
-    >>> seen = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, 3.2], [2.0, 3.0], [1.0, 0.5], [2.0, 2.0]])
+    >>> seen = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, 3.2], [2, 3], [1, 0.5], [2, 2]])
     >>> result = multiple_imputation(FollowUp(seen, np.arange(8) % 2), imputations=3, burn_in=20, key=1)
     >>> round(float(result.pooled.estimate), 4), int(result.pooled.df)
     (0.15, 6)

@@ -78,9 +78,8 @@ def maxcombo(
         spread = rungs.spread * share * (1 - share)
         found = [rung_weights(counts, "fleming-harrington", *pair) for pair in pairs]
         by_weight = np.stack([np.ones_like(share) if one is None else one for one in found], 1)
-        by_weight = by_weight.reshape(*by_weight.shape[:2], -1)
-        score = np.einsum("bwm,bm->bw", by_weight, excess.reshape(len(share), -1))
-        covariance = (by_weight * spread.reshape(len(share), 1, -1)) @ np.swapaxes(by_weight, 1, 2)
+        score = (by_weight * excess[:, None]).sum((2, 3))
+        covariance = np.einsum("bwsm,bvsm->bwv", by_weight * spread[:, None], by_weight, optimize=True)
         present, total, warnings = count_cautions(counts)
         return score, covariance, present, total, counts.n.sum(0), warnings | missing_caution(part)
 

@@ -102,6 +102,7 @@ def limits_with_repeats(
     total = np.maximum(sum(w * v for w, v in zip(weights, variances, strict=True)), 0.0)
     sd = np.where(n > 1, np.sqrt(total), np.nan)
     known = (error > 0) & (sd > 0)
+    warnings = warnings | flag(~known & (n > 1), Caution.CONSTANT_OUTCOME)
     bias = normal_estimate(mean, np.where(known, np.sqrt(np.where(known, error, 1.0)), np.nan), n, warnings, level)
     low, high = _recovered(total, variances, dfs, weights, level)
     half = critical_ * bias.se

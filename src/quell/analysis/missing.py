@@ -8,7 +8,7 @@ shift delta of any of these). Two ways lead to the estimate and, under reference
     multiple_imputation   random; Rubin's error: keeps the information that was lost (`imputation`)
     tipping_point         how much worse the unseen values would have to be for the result to be lost (`tipping`)
 
-Not here: imputation of times to an event (Jackson et al. 2014, doi:10.1002/sim.6274), of baseline covariates, of counts.
+Not here: imputation of times to an event (Jackson et al. 2014, doi:10.1002/sim.6274), of covariates, of counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Replicates(NamedTuple):
     """The estimate of every trial, with everybody first and then without each subject in turn: (trials, 1 + n).
 
     `by_delta` (trials, 1 + n, 2) is how much a delta of 1 in the active and in the control arm adds: the estimate is
-    linear in them. kept (trials, n) are those in the analysis; `whole` is the plain analysis, for trials in which nothing
+    linear in them. kept (trials, n) are those in the analysis; `whole` is the plain analysis, for trials in which none
     is unseen at the visit (`complete`).
     """
 
@@ -56,8 +56,8 @@ def conditional_mean(
     """Difference at a visit, active minus control, with unseen values at their conditional mean and a jackknife error.
 
     The deterministic method of Wolbers et al. (2022, doi:10.1002/pst.2234), as R's rbmi with method_condmean(type =
-    "jackknife"): outcomes ~ visit x (arm + covariates), unstructured covariance, by REML; each unseen value is set to its
-    mean given the subject's seen ones under the assumption; outcome at the visit ~ arm + covariates. All of it is
+    "jackknife"): outcomes ~ visit x (arm + covariates), unstructured covariance, by REML; each unseen value is set to
+    its mean given the subject's seen ones under the assumption; outcome at the visit ~ arm + covariates. All of it is
     repeated without each subject: se² = (n - 1)/n sum (theta_i - mean)²; normal test and interval. This is the
     repeated-sampling error; under J2R, CR and CIR it is smaller than Rubin's (`imputation.multiple_imputation`).
 
@@ -65,7 +65,7 @@ def conditional_mean(
     from their covariates. Where nothing is unseen at the visit, the result is `means.ancova`. Raises ClaimError where
     shapes do not match or a word is not known.
 
-    >>> seen = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, np.nan], [2.0, 3.0], [1.0, 0.5], [2.0, 2.0]])
+    >>> seen = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, np.nan], [2, 3], [1, 0.5], [2, 2]])
     >>> result = conditional_mean(FollowUp(seen, np.arange(8) % 2), Assumption("J2R", reference=0))
     >>> round(float(result.estimate), 4), round(float(result.se), 4)
     (0.0629, 0.7721)
@@ -112,7 +112,7 @@ def replicates(
 def _one_trial(
     layout: Layout, assumption: Assumption, contrast: tuple[int, int], visit: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Estimates (1 + n,), what a delta in either arm adds to them (1 + n, 2), and the doubts, for a layout of one trial."""
+    """Estimates (1 + n,), what a delta in either arm adds to them (1 + n, 2), and the doubts of one trial."""
     subjects = layout.subjects
     n = subjects.kept.shape[1]
     include = np.concatenate([np.ones((1, n), bool), ~np.eye(n, dtype=bool)]) & subjects.kept[0]
@@ -159,7 +159,7 @@ def _fitted(layout: Layout, assumption: Assumption, include: np.ndarray) -> tupl
 
 
 def _regression(outcome: np.ndarray, piece: Part, people: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-    """Coefficients (R, q, visits) and covariance (R, visits, visits) of outcome on visit x design, doubts, and success."""
+    """Coefficients (R, q, visits), covariance (R, visits, visits) of outcome on visit x design, doubts, success."""
     n, visits = outcome.shape
     columns = piece.design.shape[-1]
     design = np.einsum("vw,nq->nvwq", np.eye(visits), piece.design[0]).reshape(n, visits, visits * columns)

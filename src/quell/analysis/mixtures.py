@@ -156,7 +156,10 @@ class NormalMixture(Mixture):
         weights = self.weights[(..., *mine)] * other.weights[(..., *theirs)]
         means = self.means[(..., *mine)] - other.means[(..., *theirs)]
         sds = np.hypot(self.sds[(..., *mine)], other.sds[(..., *theirs)])
-        weights, means, sds = (part.reshape(*part.shape[:-2], -1) for part in np.broadcast_arrays(weights, means, sds))
+        weights, means, sds = (
+            part.reshape(*part.shape[:-2], part.shape[-2] * part.shape[-1])
+            for part in np.broadcast_arrays(weights, means, sds)
+        )
         return NormalMixture(weights=weights, means=means, sds=sds, words=f"{self.words} minus {other.words}")
 
 

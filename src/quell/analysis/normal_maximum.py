@@ -55,15 +55,15 @@ def _exceedance(limit: np.ndarray, correlation: np.ndarray, two_sided: bool) -> 
     if two_sided:
         rows = np.concatenate([rows, -rows], -2)
     present = _distinct(rows)
-    # a limit of exactly zero is a cone, the same from either side: the smallest positive scale stands for it
-    heights = np.broadcast_to(np.where(limit == 0, 1e-150, limit)[:, None], present.shape)
-    one = np.ones((len(rows), 1))
+    # the polytope is that of limits of one (or minus one), scaled; at zero it is a cone, the same from either side
+    heights = np.broadcast_to(np.where(limit < 0, -1.0, 1.0)[:, None], present.shape)
+    scale = np.abs(limit)[:, None]
     if two_sided and rows.shape[-1] > 2:
         # opposite faces are alike
-        faces = [_beyond_face(j, rows, heights, present, one) for j in range(correlation.shape[-1])]
+        faces = [_beyond_face(j, rows, heights, present, scale) for j in range(correlation.shape[-1])]
         outside = 2 * np.sum(faces, 0)
     else:
-        outside = _outside(rows, heights, present, one)
+        outside = _outside(rows, heights, present, scale)
     return np.clip(outside[:, 0], 0.0, 1.0)
 
 

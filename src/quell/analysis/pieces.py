@@ -28,17 +28,27 @@ class Pieces(NamedTuple):
         x = np.clip(x, self.edges[0], self.edges[-1])
         piece = np.clip(np.searchsorted(self.edges, x, side="right") - 1, 0, len(self.edges) - 2)
         low, high = self.edges[piece], self.edges[piece + 1]
-        angle = np.arccos(np.clip((2 * x - low - high) / (high - low), -1, 1))
-        return np.sum(self.coefficients[piece] * np.cos(angle[:, None] * np.arange(self.coefficients.shape[-1])), -1)
+        return _series(self.coefficients[piece].T, np.clip((2 * x - low - high) / (high - low), -1, 1))
 
     def inverse(self, value: np.ndarray) -> np.ndarray:
         """Where a rising function takes these values (n,); the nearer edge where it does not."""
-        low, high = (np.full(np.shape(value), edge) for edge in (self.edges[0], self.edges[-1]))
+        starts = self.at(self.edges[:-1])
+        piece = np.clip(np.searchsorted(starts, value, side="right") - 1, 0, len(starts) - 1)
+        coefficients = self.coefficients[piece].T
+        low, high = np.full(np.shape(value), -1.0), np.full(np.shape(value), 1.0)
         for _ in range(54):
             middle = (low + high) / 2
-            above = self.at(middle) >= value
+            above = _series(coefficients, middle) >= value
             low, high = np.where(above, low, middle), np.where(above, middle, high)
-        return (low + high) / 2
+        return self.edges[piece] + (self.edges[piece + 1] - self.edges[piece]) * (1 + (low + high) / 2) / 2
+
+
+def _series(coefficients: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Clenshaw's sum of a Chebyshev series, coefficients (terms, n), at t (n,) within -1 to 1."""
+    after, now = np.zeros(t.shape), np.zeros(t.shape)
+    for row in coefficients[:0:-1]:
+        after, now = now, row + 2 * t * now - after
+    return coefficients[0] + t * now - after
 
 
 def nodes(low: float, high: float, width: float) -> tuple[np.ndarray, np.ndarray]:

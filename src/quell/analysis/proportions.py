@@ -49,7 +49,8 @@ TESTS: dict[str, Callable[[Tally], np.ndarray]] = {
     "barnard": barnard,
     "boschloo": boschloo,
 }
-FARTHEST = 40.0
+# Logarithms of ratios are looked for between these; odds ratios further out are lost to rounding.
+FARTHEST, FARTHEST_ODDS = 40.0, 25.0
 
 
 class NumberNeeded(NamedTuple):
@@ -183,8 +184,8 @@ def odds_ratio(counts: Tally, *, level: float = 0.95, method: OddsMethod = "exac
         lower, upper = _log_wald(middle, se, z)
     else:
         none, all_ = (table[0] == 0) | (table[3] == 0), (table[1] == 0) | (table[2] == 0)
-        centre = np.where(none & ~all_, -FARTHEST, np.where(all_ & ~none, FARTHEST, middle))
-        ends = (np.full(x1.shape, -FARTHEST), centre, np.full(x1.shape, FARTHEST))
+        centre = np.where(none & ~all_, -FARTHEST_ODDS, np.where(all_ & ~none, FARTHEST_ODDS, middle))
+        ends = (np.full(x1.shape, -FARTHEST_ODDS), centre, np.full(x1.shape, FARTHEST_ODDS))
         lower, upper = log_score_interval(lambda at: odds_excess(cells, at), ends, 1.5 * z * _rough(se), z)
         lower, upper = np.where(none, 0.0, np.exp(lower)), np.where(all_, np.inf, np.exp(upper))
     statistic = difference_excess(cells, np.zeros(x1.shape), test != "pearson").standardised()
@@ -236,8 +237,8 @@ def _mid_p(x: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, np.n
     tail, share = (1 - level) / 2, x / n
 
     def below(at: np.ndarray) -> np.ndarray:  # P(X < x) + P(X = x) / 2
-        fewer = np.where(x > 0, special.bdtr(np.maximum(x - 1, 0), n, at), 0.0)
-        return (fewer + special.bdtr(x, n, at)) / 2
+        fewer = np.where(x > 0, special.betaincc(np.maximum(x, 1.0), n - x + 1, at), 0.0)
+        return (fewer + np.where(x < n, special.betaincc(x + 1, np.maximum(n - x, 1.0), at), 1.0)) / 2
 
     lower = root(lambda at: tail - (1 - below(at)), np.zeros(x.shape), share)
     return lower, root(lambda at: below(at) - tail, share, np.ones(x.shape))

@@ -129,8 +129,8 @@ def andersen_gill(
 ) -> CoxFit:
     """Andersen and Gill's model of repeated events; with `robust`, the rates model of Lin, Wei, Yang and Ying (`lwyy`).
 
-    covariates (..., n, p) and strata (..., n) are of persons (or, in r rows, of rows); n counts persons. Raises ClaimError
-    where shapes do not match.
+    covariates (..., n, p) and strata (..., n) are of persons (for covariates that change, `cox.fit` takes rows); n counts
+    persons. Raises ClaimError where shapes do not match.
 
     >>> rows = episodes(np.array([[30.0, 90.0], [20.0, np.inf], [np.inf, np.inf], [50.0, 55.0]]), np.full(4, 100.0))
     >>> float(andersen_gill(rows, np.array([[0.0], [1.0], [1.0], [0.0]])).ratio().estimate.round(3))
@@ -240,7 +240,7 @@ def _by_person(
     rank = rows.person.ndim + 1
     covariates = covariates.reshape((1,) * (rank - covariates.ndim) + covariates.shape)
     covariates = np.broadcast_to(covariates, (*rows.person.shape[:-1], *covariates.shape[-2:]))
-    by_row = covariates if covariates.shape[-2] == rows.person.shape[-1] else rows.of_people(covariates)
+    by_row = rows.of_people(covariates)
     code: Any = None if strata is None else rows.of_people(strata)
     if number:
         code = rows.number

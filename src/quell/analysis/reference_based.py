@@ -148,7 +148,7 @@ def covariance_under(rule: Rule, own: np.ndarray, reference: np.ndarray, affecte
 
 
 def given_seen(covariance: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Regression of every visit on the seen ones, and a root of the covariance left to the unseen: (..., visits, visits).
+    """Regression of every visit on the seen, and a root of the covariance left to the unseen: (..., visits, visits).
 
     The mean of unseen values is m + weights (y - m) with y - m zero where unseen; root root' is their covariance. seen
     (visits,) is the same for the whole batch.

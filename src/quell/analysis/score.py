@@ -92,7 +92,7 @@ def odds_excess(cells: Cells, odds_ratio: np.ndarray) -> Excess:
     b = n1 * odds_ratio + n0 - events * (odds_ratio - 1)
     root = np.sqrt(np.maximum(b**2 + 4 * a * events, 0.0))
     p0 = np.clip(2 * events / np.maximum(b + root, 1e-300), 0.0, 1.0)
-    p1 = p0 * odds_ratio / (1 + p0 * (odds_ratio - 1))
+    p1 = p0 * odds_ratio / np.maximum(1 - p0 + p0 * odds_ratio, 1e-300)
     inside1, inside0 = n1 * p1 * (1 - p1), n0 * p0 * (1 - p0)
     both = (inside1 > 0) & (inside0 > 0)
     variance = np.where(both, inside1 * inside0 / np.where(both, inside1 + inside0, 1.0), 0.0)

@@ -307,8 +307,9 @@ def _scaled(
     binding = _binding(futility, len(information))
 
     def spent(c: float) -> np.ndarray:
-        upper = form(c)
-        return crossing(information, -upper if two_sided_test else np.minimum(binding, upper), upper).upper
+        lower, upper = limits_of(information, -form(c) if two_sided_test else np.minimum(binding, form(c)), form(c))
+        walks = walk(information, lower, upper, (0.0, 0.0))
+        return np.array([w.tail(u, now) for w, u, now in zip(walks, upper, information, strict=True)])
 
     wanted = special.ndtri(alpha)
 

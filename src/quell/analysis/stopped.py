@@ -44,12 +44,7 @@ def stagewise_p(
     found = np.full(z.shape, np.nan)
     for k, chosen in _by_look(z, look):
         chosen = chosen & np.isfinite(drift)
-        part = np.full(int(chosen.sum()), np.nan)
-        for group in drift_groups(drift[chosen], boundaries.information[-1]):
-            some = drift[chosen][group]
-            order = _Order(boundaries, k, ordering, (float(some.min()), float(some.max())))
-            part[group] = order.chance(z[chosen][group], some)
-        found[chosen] = part
+        found[chosen] = _chances(z[chosen], drift[chosen], boundaries, k, ordering)
     return found[()]
 
 
@@ -101,8 +96,8 @@ def bias_adjusted(z: Any, look: Any, boundaries: Boundaries, *, se: Any) -> np.n
     known = np.isfinite(observed)
     found = np.full(z.shape, np.nan)
     if known.any():
-        reach = 4 / np.sqrt(boundaries.information[0])
-        edges, points = pieces.nodes(observed[known].min() - reach, observed[known].max() + reach, 0.5)
+        reach = 2 / np.sqrt(boundaries.information[0])
+        edges, points = pieces.nodes(observed[known].min() - reach, observed[known].max() + reach, 1.0)
         expected = pieces.through(edges, points + mean_bias(points, boundaries))
         found[known] = expected.inverse(observed[known])
     return (found * se * root)[()]
@@ -231,6 +226,22 @@ class _Order:
         over = state.tail(np.maximum(limit, self.upper[k]), now, drift)
         below = np.minimum(limit, self.lower[k])
         return over + state.tail(below, now, drift) - state.tail(self.lower[k], now, drift)
+
+
+def _chances(z: np.ndarray, drift: np.ndarray, boundaries: Boundaries, look: int, ordering: Ordering) -> np.ndarray:
+    """The chance of a stop at least as far out, (n,); many at one drift are read from a polynomial on the normal scale."""
+    if ordering == "stage-wise" and len(z) > MANY and np.ptp(drift) == 0:
+        edges, points = pieces.nodes(z.min(), z.max() + 1e-9, PIECE)
+        if points.size < len(z):
+            exact = _chances(points.ravel(), np.full(points.size, drift[0]), boundaries, look, ordering)
+            quantiles = special.ndtri(np.clip(exact, 1e-300, 1 - 1e-16)).reshape(points.shape)
+            return special.ndtr(pieces.through(edges, quantiles).at(z))
+    found = np.full(z.shape, np.nan)
+    for group in drift_groups(drift, boundaries.information[-1]):
+        some = drift[group]
+        order = _Order(boundaries, look, ordering, (float(some.min()), float(some.max())))
+        found[group] = order.chance(z[group], some)
+    return found
 
 
 def _drifts(z: np.ndarray, boundaries: Boundaries, look: int, ordering: Ordering, chances: np.ndarray) -> np.ndarray:

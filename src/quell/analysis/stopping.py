@@ -27,6 +27,8 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 NEVER = 37.0
 # Drifts further apart than this many standard deviations of Z are reached from references of their own.
 REACH = 30.0
+# Limits or drifts done at once.
+BLOCK = 4096
 ROOT_TWO_PI = np.sqrt(2 * np.pi)
 
 
@@ -104,11 +106,22 @@ class Walk(NamedTuple):
         return self.mass * np.exp(np.minimum(weight, 700.0))
 
     def tail(self, limit: Any, now: float, drift: Any = 0.0, below: bool = False) -> Any:
-        """The chance that Z at the next look passes the limit (...)."""
+        """The chance that Z at the next look passes the limit (...), at a drift (...)."""
+        limit, drift = np.asarray(limit, float), np.asarray(drift, float)
+        if self.mass.ndim > 1 or max(limit.size, drift.size) <= BLOCK:
+            return self._tail(limit, now, drift, below)
+        # in blocks, so that the memory stays small
+        limit, drift = np.broadcast_arrays(limit, drift)
+        found, flat = np.empty(limit.size), (limit.ravel(), drift.ravel())
+        for first in range(0, limit.size, BLOCK):
+            some = slice(first, first + BLOCK)
+            found[some] = self._tail(flat[0][some], now, flat[1][some], below)
+        return found.reshape(limit.shape)
+
+    def _tail(self, limit: np.ndarray, now: float, drift: np.ndarray, below: bool) -> Any:
         step = now - self.information
-        drift = np.asarray(drift, float)[..., None]
-        z = (np.asarray(limit, float)[..., None] * np.sqrt(now) - self.score - drift * step) / np.sqrt(step)
-        return np.sum(self.weighted(drift[..., 0]) * special.ndtr(z if below else -z), -1)
+        z = (limit[..., None] * np.sqrt(now) - self.score - drift[..., None] * step) / np.sqrt(step)
+        return np.sum(self.weighted(drift) * special.ndtr(z if below else -z), -1)
 
     def limit(self, now: float, chance: float, drift: float = 0.0, below: bool = False) -> float:
         """The limit of Z at the next look that is passed with this chance; infinite where the chance is none."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quell.analysis.claim import Caution, ClaimError, Estimate, flag, normal_estimate
+from quell.outcomes import carried
 
 # share x n is a whole number up to rounding when the share is a count over n
 SLACK = 1e-9
@@ -120,15 +121,10 @@ def while_on_treatment(outcome: np.ndarray, affected: np.ndarray, *, baseline: n
     """
     after = after_event(outcome, affected)
     outcome = np.asarray(outcome, float)
-    last = np.full(outcome.shape[:-1], np.nan) if baseline is None else np.asarray(baseline, float)
-    last = np.broadcast_to(last, outcome.shape[:-1])
-    for visit in range(outcome.shape[-1]):
-        usable = ~after[..., visit] & np.isfinite(outcome[..., visit])
-        last = np.where(usable, outcome[..., visit], last)
-    return np.where(after, last[..., None], outcome)
+    return carried(outcome, after, np.nan if baseline is None else baseline)
 
 
-# The names are those of `quell.questions.IntercurrentEvent.strategy`; composite has more than one form (see the module).
+# The names are those of `quell.questions.IntercurrentEvent.strategy`; composite has more than one form.
 STRATEGIES: dict[str, Callable[..., np.ndarray]] = {
     "treatment policy": treatment_policy,
     "hypothetical": hypothetical,

@@ -26,7 +26,7 @@ from quell.analysis.counts import Cells, Tally, cells_of
 from quell.analysis.proportions import wilson
 from quell.analysis.score import Excess, difference_excess, restricted_difference, root
 
-StratumWeights = Literal["mantel-haenszel", "miettinen-nurminen", "inverse variance"]
+StratumWeights = Literal["mantel-haenszel", "miettinen-nurminen"]
 Interval = Literal["miettinen-nurminen", "sato", "newcombe", "summary score", "wald"]
 
 ROUNDS = 50
@@ -67,9 +67,8 @@ def common_difference(
     - `miettinen-nurminen` (1985, doi:10.1002/sim.4780040211): the differences d with
       |sum w (p1 - p0 - d)| <= z sqrt(sum w² V(d)), V from the restricted likelihood in each stratum with n / (n - 1).
       Weights w: `mantel-haenszel` n1 n0 / n (as R's ratesci and metalite.ae's "ss"; its test at d = 0 is the
-      Cochran-Mantel-Haenszel test), `miettinen-nurminen` (theirs: 1 / (r1 (1 - r1) / (r0 (1 - r0)) / n1 + 1 / n0) with r the weighted
-      restricted risks, found by iteration at each d; the estimate is where the score is zero), or `inverse variance`
-      1 / V(d).
+      Cochran-Mantel-Haenszel test), or `miettinen-nurminen` (theirs: 1 / (r1 (1 - r1) / (r0 (1 - r0)) / n1 + 1 / n0) with r the weighted
+      restricted risks, found by iteration at each d; the estimate is where the score is zero).
     - `sato`: Mantel and Haenszel's estimate with Sato's variance (1989), as SAS PROC FREQ commonriskdiff(cl=mh).
     - `newcombe`: stratified Wilson limits joined (Yan and Su 2010, doi:10.1198/sbr.2009.0049), Mantel-Haenszel weights,
       as SAS commonriskdiff(cl=newcombe).
@@ -84,10 +83,8 @@ def common_difference(
     >>> [round(float(value), 4) for value in (result.estimate, result.lower, result.upper, result.p)]
     [0.2738, 0.0891, 0.4405, 0.004]
     """
-    if weights not in ("mantel-haenszel", "miettinen-nurminen", "inverse variance"):
-        raise ClaimError(
-            f"The weights are '{weights}'; choose 'mantel-haenszel', 'miettinen-nurminen' or 'inverse variance'."
-        )
+    if weights not in ("mantel-haenszel", "miettinen-nurminen"):
+        raise ClaimError(f"The weights are '{weights}'; choose 'mantel-haenszel' or 'miettinen-nurminen'.")
     strata = _strata(counts)
     if method == "miettinen-nurminen":
         return _score(strata, weights, level)
@@ -251,6 +248,7 @@ def _strata(counts: Tally) -> Strata:
     warnings = np.asarray(counts.warnings) | flag(empty, Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
     warnings = warnings | flag(lone.any(-1) & ~empty, Caution.LONE_STRATUM)
     warnings = warnings | flag(~empty & (events == 0), Caution.NO_EVENTS)
+    warnings = warnings | flag(~empty & (events == (n1 + n0).sum(-1)), Caution.CONSTANT_OUTCOME)
     warnings = warnings | flag(~empty & (events > 0) & ((a == 0) | (b == 0)), Caution.ARM_WITHOUT_EVENTS)
     warnings = warnings | flag(~empty & (events > 0) & (events < FEW_EVENTS), Caution.FEW_EVENTS)
     weight = np.where(compares, n1 * n0 / np.maximum(n1 + n0, 1.0), 0.0)
@@ -318,7 +316,7 @@ def _score(strata: Strata, weights: str, level: float) -> Estimate:
 
     def excess(at: np.ndarray) -> Excess:
         within = difference_excess(strata.cells, at[..., np.newaxis] + np.zeros(p1.shape))
-        w = _score_weights(strata, at, within.variance, weights)
+        w = _score_weights(strata, at, weights)
         return Excess(_mean(w, within.excess), _mean_variance(w, within.variance))
 
     one = np.ones(p1.shape[:-1])
@@ -329,25 +327,14 @@ def _score(strata: Strata, weights: str, level: float) -> Estimate:
     lower = root(lambda at: excess(at).beyond(z), -one, estimate)
     upper = root(lambda at: excess(at).beyond(-z), estimate, one)
     statistic = excess(np.zeros(estimate.shape)).standardised()
-    variance = _mean_variance(
-        _score_weights(strata, estimate, excess_variance(strata, estimate), weights), sum(_variances(strata))
-    )  # type: ignore[arg-type]
-    df = np.full(estimate.shape, np.inf)
-    result = Estimate(
-        estimate, np.sqrt(variance), lower, upper, statistic, df, two_sided(statistic), strata.n, strata.warnings, level
-    )
-    return _finished(strata, result)
+    first, second = _variances(strata)
+    se = np.sqrt(_mean_variance(_score_weights(strata, estimate, weights), first + second))
+    df, p = np.full(estimate.shape, np.inf), two_sided(statistic)
+    return _finished(strata, Estimate(estimate, se, lower, upper, statistic, df, p, strata.n, strata.warnings, level))
 
 
-def excess_variance(strata: Strata, at: np.ndarray) -> np.ndarray:
-    """Each stratum's restricted variance at a common difference."""
-    return difference_excess(strata.cells, at[..., np.newaxis] + np.zeros(strata.weight.shape)).variance
-
-
-def _score_weights(strata: Strata, at: np.ndarray, variance: np.ndarray, weights: str) -> np.ndarray:
-    compares = strata.weight > 0
-    if weights == "inverse variance":
-        return np.where(compares, 1 / np.maximum(variance, 1e-12), 0.0)
+def _score_weights(strata: Strata, at: np.ndarray, weights: str) -> np.ndarray:
+    """Each stratum's weight at a hypothesised difference."""
     if weights == "mantel-haenszel":
         return strata.weight
     n1, n0, _ = strata.sizes
@@ -357,7 +344,7 @@ def _score_weights(strata: Strata, at: np.ndarray, variance: np.ndarray, weights
         one, other = _mean(w, r1)[..., np.newaxis], _mean(w, r0)[..., np.newaxis]
         ratio = one * (1 - one) / np.maximum(other * (1 - other), 1e-12)
         ratio = np.where(np.isfinite(ratio), np.clip(ratio, 1e-9, 1e9), 1.0)
-        new = np.where(compares, 1 / (ratio / n1 + 1 / n0), 0.0)
+        new = np.where(strata.weight > 0, 1 / (ratio / n1 + 1 / n0), 0.0)
         settled = np.all(np.abs(new - w) <= 1e-13 * np.maximum(np.abs(w), 1e-300))
         w = new
         if settled:

@@ -29,7 +29,7 @@ class DeltaResponse(NamedTuple):
     """The estimate as a function of the deltas added to imputed values in the active and in the control arm.
 
     parts (..., m, 3) and variance (..., m, 3, 3) belong to (1, delta active, delta control), for each of m imputations
-    (m = 1, `pooled` false, for conditional means); df (...) is that of the analysis; complete (...) marks trials in which
+    (m = 1, `pooled` false, for conditional means); df (...) is that of the analysis; complete (...) marks trials where
     nothing was imputed, whose plain analysis stands.
     """
 
@@ -109,11 +109,11 @@ def tipping_point(
 ) -> TippingPoint:
     """The delta that, added to every imputed value of the active arm (or both), makes the difference non-significant.
 
-    By conditional means and the jackknife, or with `imputations` and a key by multiple imputation and Rubin's rules. The
-    path holds estimate, interval and p at each of `deltas` for a figure; the delta itself is found exactly, wherever it
-    lies. deltas (g,) are in units of the outcome. Other arguments, and what is raised, as in `missing.conditional_mean`.
+    By conditional means and the jackknife, or with `imputations` and a key by multiple imputation and Rubin's rules.
+    The path holds estimate, interval and p at each of `deltas` for a figure; the delta itself is found exactly, wherever it
+    lies. deltas (g,) are in units of the outcome. The rest, and what is raised, as in `missing.conditional_mean`.
 
-    >>> seen = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, np.nan], [2.0, 3.0], [1.0, 0.9], [2.0, 2.0]])
+    >>> seen = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, np.nan], [2, 3], [1, 0.9], [2, 2]])
     >>> result = tipping_point(FollowUp(seen + 9 * (np.arange(8) % 2)[:, None], np.arange(8) % 2), arms="control")
     >>> round(float(result.delta), 3)
     10.119
@@ -142,9 +142,9 @@ def delta_response(
     visit: int = -1,
     level: float = 0.95,
 ) -> DeltaResponse:
-    """How the conditional-mean estimate and its jackknife error move with delta; `missing.conditional_mean` is at (0, 0).
+    """How the conditional-mean estimate and its jackknife error move with delta; `conditional_mean` is at (0, 0).
 
-    >>> seen = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, np.nan], [2.0, 3.0], [1.0, 0.5], [2.0, 2.0]])
+    >>> seen = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, np.nan], [2, 3], [1, 0.5], [2, 2]])
     >>> response = delta_response(FollowUp(seen, np.arange(8) % 2))
     >>> response.at(0.0, np.array([0.0, 4.0])).estimate.round(4).tolist()
     [0.0629, -0.9371]
@@ -178,7 +178,7 @@ def imputed_response(
 ) -> DeltaResponse:
     """How the estimate pooled over imputations moves with delta; `imputation.pooled_difference` is at (0, 0).
 
-    >>> seen = np.array([[1.0, 2.0], [2.0, 2.5], [1.5, 2.2], [0.5, 1.0], [3.0, np.nan], [2.0, 3.0], [1.0, 0.5], [2.0, 2.0]])
+    >>> seen = np.array([[1.0, 2], [2, 2.5], [1.5, 2.2], [0.5, 1], [3, np.nan], [2, 3], [1, 0.5], [2, 2]])
     >>> made = impute(FollowUp(seen, np.arange(8) % 2), imputations=5, burn_in=20, key=1)
     >>> at = imputed_response(made).at(0.0, np.array([0.0, 4.0])).estimate
     >>> round(float(at[1] - at[0]), 6)
@@ -211,7 +211,7 @@ def imputed_response(
 
 
 def _jackknifed(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Jackknife covariance (trials, 3, 3) of estimates left out one by one, (trials, n, 3); NaN where one is missing."""
+    """Jackknife covariance (trials, 3, 3) of estimates without each one, (trials, n, 3); NaN where one is missing."""
     size = np.maximum(kept.sum(-1), 1)[:, None]
     usable = (np.isfinite(values).all(-1) | ~kept).all(-1) & (kept.sum(-1) > 1)
     values = np.where((kept & usable[:, None])[..., None], values, 0.0)
