@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from quell.analysis import combination, interim, sequential, spending, stopped
 from quell.analysis.claim import Caution, ClaimError, claim_from
@@ -190,6 +191,21 @@ def test_trials_that_did_not_stop_or_are_missing_stay_missing():
     assert np.isnan(stopped.repeated_interval(z * 0.1, 0.1, look, DESIGN).lower).tolist() == [False, True, True]
 
 
+def test_extreme_results_have_limits_too():
+    # at the first look, and far below any crossing, as a fixed test; far above, as the crossings ranked above it allow
+    z, look = np.array([50.0, -50.0, 30.0, 38.0]), np.array([0, 3, 1, 2])
+    found = stopped.final_estimate(z, look, DESIGN, se=np.sqrt(1 / FOUR[look]))
+    half = special.ndtri(0.975)
+    np.testing.assert_allclose(found.estimate[:2], z[:2] / np.sqrt(FOUR[look[:2]]), rtol=1e-9)
+    np.testing.assert_allclose(found.lower[:2], (z[:2] - half) / np.sqrt(FOUR[look[:2]]), rtol=1e-9)
+    at = stopped.stagewise_p(z[2:], look[2:], DESIGN, found.estimate[2:])
+    np.testing.assert_allclose(at, 0.5, rtol=1e-8)
+
+
+def test_no_lower_limit_is_never_crossed():
+    assert not DESIGN.crossing(np.array([-1e4, -60.0, 0.0, 60.0])).lower.any()
+
+
 def test_the_bias_adjusted_effect_lies_below_an_early_large_one():
     found = stopped.bias_adjusted(np.array([4.2, 3.0]), np.array([0, 1]), DESIGN, se=0.1)
     assert np.all(found < np.array([0.42, 0.3])) and np.all(found > 0)
@@ -264,6 +280,11 @@ MISTAKES = {
     "times that rise": lambda: spending.given(np.array([0.5, 0.9]), np.array([0.01, 0.025])),
     "must not fall": lambda: spending.given(np.array([0.5, 1.0]), np.array([0.03, 0.025])),
     "choose 'obrien-fleming', 'pocock'": lambda: sequential.by_shape(FOUR, 0.025, shape="fleming"),
+    "meet the efficacy limits": lambda: sequential.by_spending(
+        FOUR, spending.spending("pocock", 0.025), futility=np.array([1.5, 1.9, 2.0])
+    ),
+    "too little power": lambda: sequential.needed_drift(DESIGN._replace(upper=np.full(4, np.inf)), 0.9),
+    "standard deviation 0": lambda: interim.assurance(DESIGN, (3.0, 0.0)),
     "between 0 and 0.5": lambda: sequential.by_shape(FOUR, 0.7),
     "4 looks need 3 futility limits": lambda: sequential.by_shape(FOUR, 0.025, futility=np.array([0.0])),
     "say for each of them": lambda: sequential.by_spending(FOUR, spending.spending("pocock", 0.025), tested=np.array([True])),

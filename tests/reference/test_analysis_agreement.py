@@ -14,11 +14,11 @@ from quell.analysis.method_comparison import (
 
 # Shrout and Fleiss 1979, Table 2: six subjects, four judges
 JUDGES = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
-I = np.arange(15)
-X = 1.2 + ((I * 7) % 15) / 5
-Y = X + (((I * 4) % 7) - 3) / 20 + 0.03 * X
-Y2 = X + (((I * 5) % 11) - 5) / 25
-X2 = X + (((I * 3) % 5) - 2) / 30
+ROW = np.arange(15)
+X = 1.2 + ((ROW * 7) % 15) / 5
+Y = X + (((ROW * 4) % 7) - 3) / 20 + 0.03 * X
+Y2 = X + (((ROW * 5) % 11) - 5) / 25
+X2 = X + (((ROW * 3) % 5) - 2) / 30
 
 # form: coefficient, F, df, df2, p, lower, upper. psych::ICC(lmer = FALSE)
 PSYCH = {
@@ -149,7 +149,7 @@ def test_repeatability_is_the_pooled_spread():
     ],
 )
 def test_kappa_is_psychs(weights, expected):
-    first = (I * 7) % 3
-    second = np.where(I % 4 == 0, (first + 1) % 3, first)
+    first = (ROW * 7) % 3
+    second = np.where(ROW % 4 == 0, (first + 1) % 3, first)
     found = kappa(first, second, weights=weights)
     close([found.estimate, found.se, found.estimate / found.statistic], expected)

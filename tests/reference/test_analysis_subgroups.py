@@ -6,11 +6,11 @@ from quell.analysis import subgroups
 from quell.analysis.arm_model import ByArm, arm_model
 from quell.analysis.measured_baseline import corrected_slope, oldham
 
-I = np.setdiff1d(np.arange(48), [0, 3, 12, 13, 25, 29, 40])
-ARM, SITE = I % 3, (I * 7) // 3 % 4
-X, Z = 1.5 + ((I * 37) % 23) / 10, ((I * 11) % 13) / 4
-Y = 2 + 0.4 * ARM + 0.9 * X + 0.35 * ARM * X * 0.5 + 0.3 * SITE + (((I * 29) % 17) - 8) / 9 * (1 + 0.3 * ARM)
-TIME, EVENT = 5 + ((I * 17) % 29) + X, (I * 13) % 7 != 0
+ROW = np.setdiff1d(np.arange(48), [0, 3, 12, 13, 25, 29, 40])
+ARM, SITE = ROW % 3, (ROW * 7) // 3 % 4
+X, Z = 1.5 + ((ROW * 37) % 23) / 10, ((ROW * 11) % 13) / 4
+Y = 2 + 0.4 * ARM + 0.9 * X + 0.35 * ARM * X * 0.5 + 0.3 * SITE + (((ROW * 29) % 17) - 8) / 9 * (1 + 0.3 * ARM)
+TIME, EVENT = 5 + ((ROW * 17) % 29) + X, (ROW * 13) % 7 != 0
 
 
 def close(found, expected, rtol=1e-9):

@@ -225,6 +225,20 @@ def test_two_sided_futility_of_rpact(looks, kinds, binding, critical, futility, 
     np.testing.assert_allclose(drift**2, shift, rtol=5e-6)
 
 
+# rpact 3.3.4: looks at 90 and 140 of 200 planned, and a last one at 160 or 260: informationRates = c(90, 140, last) / last,
+# asUser with O'Brien-Fleming spending at 90 / 200 and 140 / 200, and all of 0.025 at the end
+@pytest.mark.parametrize(
+    ("last", "critical"),
+    [(160.0, [3.14377679081, 2.45153256151, 1.97110906622]), (260.0, [3.14377679081, 2.45153256151, 2.0284866328])],
+)
+def test_under_and_over_running_of_rpact(last, critical):
+    spend = sequential.spending("obrien-fleming", 0.025)
+    mine = sequential.retimed(np.array([90.0, 140.0, last]), spend, maximum=200)
+    np.testing.assert_allclose(mine.upper, critical, rtol=1e-7)
+    again = sequential.retimed(np.array([90.0, 140.0, last]), spend, maximum=200, past=np.array(critical[:2]))
+    np.testing.assert_allclose(again.upper, critical, rtol=1e-7)
+
+
 # gsDesign 3.x: gsDesign(k = 3, test.type = 4) with its defaults, HSD(-4) and HSD(-2), as printed in its documentation
 def test_default_design_of_gsdesign():
     base = sequential.by_spending(np.arange(1, 4) / 3, sequential.spending("hwang-shih-decani", 0.025, -4))

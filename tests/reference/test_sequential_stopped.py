@@ -5,6 +5,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from quell.analysis import combination, interim, sequential, stopped
+from quell.analysis.samplesize import Survival, constant
 
 FOUR = np.array([0.3, 0.55, 0.8, 1.0])
 DESIGN = sequential.by_spending(FOUR, sequential.spending("obrien-fleming", 0.025))
@@ -82,6 +83,33 @@ def test_predictive_power_with_a_prior_by_direct_integration():
         lambda d: posterior.pdf(d) * float(interim.conditional_power(z, t, DESIGN, d)), -6, 10, epsabs=1e-10
     )[0]
     np.testing.assert_allclose(interim.predictive_power(z, t, DESIGN, (mean, sd)), exact, rtol=1e-8)
+
+
+def test_conditional_and_predictive_power_of_gsdesign():
+    # gsDesign 3.x, vignette on harm bounds: gsBoundSummary at the futility bounds; its prior is normal around half the effect
+    hazard = constant(np.log(2) / 36)
+    trial = Survival(hazard.times(0.75), hazard, constant(1.0), 18.0)
+    looks = np.array([trial.chance(month) for month in (12, 24, 36, 48, 60)])
+    base = sequential.by_spending(looks / looks[-1], sequential.spending("obrien-fleming", 0.0125))
+    design, drift = sequential.with_futility(base, sequential.spending("hwang-shih-decani", 0.1, -2))
+    prior = (drift / 2, 10 * drift / (special.ndtri(0.9875) + special.ndtri(0.9)))
+    trend, planned, averaged = (
+        [0.0, 0.0024, 0.0396, 0.1578],
+        [0.5942, 0.4033, 0.3449, 0.3906],
+        [0.0097, 0.0358, 0.0776, 0.1793],
+    )
+    for k in range(4):
+        z, t = design.lower[k], design.information[k]
+        np.testing.assert_allclose(interim.conditional_power(z, t, design), trend[k], atol=5e-5)
+        np.testing.assert_allclose(interim.conditional_power(z, t, design, drift), planned[k], atol=6e-5)
+        np.testing.assert_allclose(interim.predictive_power(z, t, design, prior), averaged[k], atol=5e-5)
+
+
+def test_assurance_in_closed_form():
+    # one look: Phi((mean - z_alpha) / sqrt(1 + sd²))
+    one = sequential.by_shape(np.array([1.0]), 0.025)
+    exact = special.ndtr((3.0 - special.ndtri(0.975)) / np.sqrt(1 + 1.5**2))
+    np.testing.assert_allclose(interim.assurance(one, (3.0, 1.5)), exact, rtol=1e-9)
 
 
 def test_crossing_chances_are_those_of_the_multivariate_normal():

@@ -142,7 +142,7 @@ class ArmModel(NamedTuple):
             tuple(j for j in self.by_arm.covariates if j not in chosen.covariates),
             tuple(j for j in self.by_arm.factors if j not in chosen.factors),
         )
-        columns, described = _columns(self.people, rest, self.arms)
+        columns, _ = _columns(self.people, rest, self.arms)
         extra, _ = _columns(self.people, chosen, self.arms, only_by_arm=True)
         fit = least_squares(
             self.people._replace(warnings=self.fit.warnings), [*columns, *extra], self.fit.covariance, self.arms
@@ -150,9 +150,8 @@ class ArmModel(NamedTuple):
         last = np.arange(len(columns), len(columns) + len(extra))
         rows = np.zeros((*self.people.include.shape[:-1], len(extra), len(columns) + len(extra)))
         rows[..., np.arange(len(extra)), last] = 1.0
-        there = np.diagonal(fit.triangle, axis1=-2, axis2=-1)[..., last] > 0
-        del described
-        return fit.test(np.where(there[..., np.newaxis], rows, 0.0), self.level)
+        kept = np.diagonal(fit.triangle, axis1=-2, axis2=-1)[..., last]
+        return fit.test(np.where(np.expand_dims(kept, -1) > 0, rows, 0.0), self.level)
 
     def _type_two(self) -> Estimate:
         if self.fit.covariance != "classical":

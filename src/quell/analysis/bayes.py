@@ -34,7 +34,8 @@ def sceptical(alternative: float, chance: float = 0.05) -> NormalMixture:
     0.2168
     """
     sd = abs(alternative) / _tail(chance, alternative)
-    return normal(0.0, sd, f"sceptical: normal with mean 0 and a {chance:.0%} chance of more than {alternative:.3g}")
+    words = f"sceptical: normal with mean 0 and a {chance:.0%} chance of an effect beyond {alternative:.3g}"
+    return normal(0.0, sd, words)
 
 
 def enthusiastic(alternative: float, chance: float = 0.05) -> NormalMixture:
@@ -299,7 +300,8 @@ def hazard_ratio(
 
         p(b | data) proportional to p(b) exp(b D1) product over j of (rate + E0j + exp(b) E1j)^-(shape + Dj),
 
-    and one dimension is left for quadrature; zeros give the prior 1/hazard. Raises ClaimError where shapes do not match.
+    and one dimension is left for quadrature; zeros give the prior 1/hazard. Under a flat prior an arm without events has
+    no posterior (NaN). Raises ClaimError where shapes do not match.
 
     >>> posterior = hazard_ratio(np.array([[10, 6]]), np.array([[100.0, 110.0]]), flat())
     >>> round(float(np.exp(posterior.quantile(0.5))), 4), round(float(posterior.below(0)), 4)
@@ -327,8 +329,12 @@ def hazard_ratio(
             axis=-1,
         )
 
-    low, high = _support(log_density, died, events[..., 0].sum(-1)[..., None], prior)
-    return tabulated(log_density, low, high, f"piecewise exponential; log hazard ratio: {prior.words}")
+    # under a flat prior an arm without events leaves the posterior without an end
+    endless = np.isinf(prior.sds).all(-1, keepdims=True) & ((died == 0) | (events[..., 0].sum(-1)[..., None] == 0))
+    low, high = _support(log_density, np.broadcast_to(endless, died.shape), prior)
+    words = f"piecewise exponential; log hazard ratio: {prior.words}"
+    posterior = tabulated(log_density, low, high, words)
+    return replace(posterior, weights=np.where(endless, np.nan, posterior.weights))
 
 
 def person_time(
@@ -378,6 +384,7 @@ def _tail(chance: float, alternative: float) -> float:
 def _on_scale(result: Estimate, ratio: bool) -> tuple[np.ndarray, np.ndarray]:
     """Estimate and se on the scale of the effect: the logarithm for ratios."""
     estimate, se = np.broadcast_arrays(np.asarray(result.estimate, float), np.asarray(result.se, float))
+    se = np.where(se > 0, se, np.nan)
     if not ratio:
         return estimate, se
     positive = estimate > 0
@@ -419,22 +426,12 @@ def _student(prior: NormalMixture, estimate: np.ndarray, se: np.ndarray, df: np.
     return NormalMixture(weights=weight / weight.sum(-1, keepdims=True), means=means, sds=sds)
 
 
-def _support(
-    log_density: Any, died1: np.ndarray, died0: np.ndarray, prior: NormalMixture
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where a log hazard ratio's posterior has its mass, (..., 1): around the best of a wide grid, widened until empty."""
-    if np.all(np.isinf(prior.sds)):
-        lone = (died1 == 0) | (died0 == 0)
-        sd, centre = np.full(died1.shape, 40.0), np.zeros(died1.shape)
-        if np.any(lone):
-            raise ClaimError(
-                "An arm has no event, and under a flat prior the hazard ratio then has no posterior; give a proper prior, "
-                "for example sceptical(...)."
-            )
-    else:
-        reach = np.max(np.abs(prior.means) + REACH * prior.sds, -1, keepdims=True)
-        sd, centre = np.broadcast_to(reach, died1.shape), np.zeros(died1.shape)
-    low, high = centre - sd, centre + sd
+def _support(log_density: Any, endless: np.ndarray, prior: NormalMixture) -> tuple[np.ndarray, np.ndarray]:
+    """Where a log hazard ratio's posterior has its mass, (..., 1): a wide grid, narrowed to where the density is."""
+    flat_prior = np.isinf(prior.sds).all(-1, keepdims=True)
+    reach = np.abs(prior.means) + REACH * np.where(np.isinf(prior.sds), 1.0, prior.sds)
+    end = np.where(flat_prior, 40.0, reach.max(-1, keepdims=True))
+    low, high = np.broadcast_to(-end, endless.shape), np.broadcast_to(end, endless.shape)
     for _ in range(12):
         grid = low + (high - low) * np.linspace(0, 1, 401)
         height = log_density(grid)
@@ -444,5 +441,5 @@ def _support(
         right = np.take_along_axis(grid, np.minimum(last + 1, 400)[..., None], -1)
         if np.all((right - left) > 0.5 * (high - low)):
             break
-        low, high = left, right
+        low, high = np.where(endless, low, left), np.where(endless, high, right)
     return low, high

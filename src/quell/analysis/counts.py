@@ -75,8 +75,8 @@ def stratified_tally(
         for code in range(int(stratum.max(initial=0)) + 1)
     ]
     whole = tally(happened, arm, contrast=contrast, include=include)
-    stacked = [np.stack([np.asarray(part[k]) for part in parts], -1) for k in range(4)]
-    return Tally(*stacked, whole.warnings)
+    fields = {name: np.stack([np.asarray(getattr(part, name)) for part in parts], -1) for name in Tally._fields[:4]}
+    return Tally(**fields, warnings=whole.warnings)
 
 
 def checked(events: Any, n: Any) -> tuple[np.ndarray, np.ndarray]:

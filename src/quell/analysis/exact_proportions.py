@@ -127,8 +127,8 @@ def exact_difference(cells: Cells, level: float = 0.95) -> tuple[np.ndarray, np.
     >>> round(float(lower), 4), round(float(upper), 4)
     (-0.2935, 0.0181)
     """
-    flat = [np.ravel(cell) for cell in cells]
-    limits = np.array([_exact_limits(*(float(cell[t]) for cell in flat), level) for t in range(flat[0].size)])
+    tables = np.stack([np.ravel(cell) for cell in cells], -1).tolist()
+    limits = np.array([_exact_limits(x1, n1, x0, n0, level) for x1, n1, x0, n0 in tables])
     return tuple(limits.reshape(-1, 2)[:, side].reshape(np.shape(cells[0])) for side in (0, 1))  # type: ignore[return-value]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from quell.analysis.claim import ClaimError
-from quell.analysis.stopping import NEVER, REACH, Boundaries, start, walk
+from quell.analysis.stopping import REACH, Boundaries, start, walk
 
 
 def conditional_power(z: Any, information: float, boundaries: Boundaries, drift: Any = None) -> Any:
@@ -44,7 +44,7 @@ def conditional_power(z: Any, information: float, boundaries: Boundaries, drift:
 
 def _chance(score: np.ndarray, at: float, boundaries: Boundaries, drift: np.ndarray, ahead: np.ndarray) -> np.ndarray:
     looks = boundaries.information[ahead]
-    lower, upper = (np.clip(side[ahead], -NEVER, NEVER) for side in (boundaries.lower, boundaries.upper))
+    lower, upper = boundaries.lower[ahead], boundaries.upper[ahead]
     inner = None if boundaries.inner is None else boundaries.inner[ahead]
     total = np.zeros(score.shape)
     # in blocks, so that the memory stays small
@@ -86,6 +86,20 @@ def conditional_error(z: Any, information: float, boundaries: Boundaries) -> Any
     0.0974
     """
     return conditional_power(z, information, boundaries, 0.0)
+
+
+def assurance(boundaries: Boundaries, prior: tuple[float, float]) -> float:
+    """Power averaged over what is believed of the drift before the trial: a normal prior (mean, sd) (O'Hagan et al. 2005).
+
+    >>> from quell.analysis.sequential import by_shape
+    >>> round(assurance(by_shape(np.array([0.5, 1.0]), 0.025), (3.24, 1.0)), 4)
+    0.8154
+    """
+    mean, sd = prior
+    if not sd > 0:
+        raise ClaimError(f"The prior of the drift has standard deviation {sd}; it must be above 0.")
+    nodes, weights = np.polynomial.hermite_e.hermegauss(61)
+    return float(boundaries.crossing(mean + sd * nodes).power @ weights / weights.sum())
 
 
 def conditional_limit(power: float, information: float, boundaries: Boundaries, drift: float | None = None) -> float:

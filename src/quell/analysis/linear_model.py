@@ -405,7 +405,7 @@ def in_blocks(work: Callable[..., Estimate], arrays: Sequence[np.ndarray | None]
         batch = np.broadcast_shapes(*shapes)
     except ValueError:
         return work(*arrays)
-    trials, n = math.prod(batch), (np.shape(arrays[0]) or (1,))[-1]
+    trials, n = math.prod(batch), (_shape(arrays[0]) or (1,))[-1]
     step = max(BLOCK // max(n, 1), 1)
     if trials <= step:
         return work(*arrays)
@@ -416,6 +416,10 @@ def in_blocks(work: Callable[..., Estimate], arrays: Sequence[np.ndarray | None]
         joined = np.concatenate([getattr(piece, name) for piece in pieces])
         fields[name] = joined.reshape(batch + joined.shape[1:])
     return pieces[0]._replace(**fields)
+
+
+def _shape(array: np.ndarray | None) -> tuple[int, ...]:
+    return () if array is None else np.shape(array)
 
 
 def _flattened(array: np.ndarray | None, batch: tuple[int, ...], tail: int) -> tuple[np.ndarray | None, bool]:

@@ -44,7 +44,7 @@ class LogisticFit(NamedTuple):
         """Coefficients of the model's own columns (..., q), by back substitution; dropped columns have 0."""
         triangle = self.model.fit.triangle
         beta = np.zeros(self.along.shape)
-        for k in range(beta.shape[-1] - 1, -1, -1):
+        for k in reversed(range(len(self.model.fit.basis))):
             pivot = triangle[..., k, k]
             rest = self.along[..., k] - np.vecdot(triangle[..., k, k + 1 :], beta[..., k + 1 :])
             beta[..., k] = np.where(pivot > 0, rest / np.where(pivot > 0, pivot, 1.0), 0.0)

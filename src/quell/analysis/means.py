@@ -69,7 +69,7 @@ def ancova(
     """
     active, control = pair(contrast)
 
-    def estimate(outcome, arm, covariates, include, cluster, *factors):  # type: ignore[no-untyped-def]
+    def estimate(outcome, arm, covariates, include, cluster, *factors):
         people = subjects(outcome, arm, covariates, factors, include, cluster)
         codes = [active, control, *(code for code in codes_of(people.arm) if code not in (active, control))]
         members = [(people.arm == code).astype(float) for code in codes]
@@ -133,7 +133,7 @@ def ls_means(
     """
     arms = max(codes_of(whole(arm)), default=0) + 1
 
-    def estimate(outcome, arm, covariates, include, *factors):  # type: ignore[no-untyped-def]
+    def estimate(outcome, arm, covariates, include, *factors):
         people = subjects(outcome, arm, covariates, factors, include)
         return arm_model_of(people, ByArm(), arms, covariance, level).means(weights)
 

@@ -156,13 +156,11 @@ def deming(
     size = np.maximum(n, 1)[..., None]
     mean_x, mean_y = x.sum(-1, keepdims=True) / size, y.sum(-1, keepdims=True) / size
     dx, dy = np.where(kept, x - mean_x, 0.0), np.where(kept, y - mean_y, 0.0)
-    moments = [np.vecdot(a, b)[..., None] for a, b in ((dx, dx), (dy, dy), (dx, dy))]
-    slope_all = _deming_slope(*moments, 1 / error_ratio)
+    sxx, syy, sxy = (np.vecdot(a, b)[..., None] for a, b in ((dx, dx), (dy, dy), (dx, dy)))
+    slope_all = _deming_slope(sxx, syy, sxy, 1 / error_ratio)
     # without one subject, moments about the mean lose n / (n - 1) of its square
     lost = size / np.maximum(size - 1, 1)
-    slope_without = _deming_slope(
-        moments[0] - lost * dx**2, moments[1] - lost * dy**2, moments[2] - lost * dx * dy, 1 / error_ratio
-    )
+    slope_without = _deming_slope(sxx - lost * dx**2, syy - lost * dy**2, sxy - lost * dx * dy, 1 / error_ratio)
     less = np.maximum(size - 1, 1)
     level_without = mean_y - dy / less - slope_without * (mean_x - dx / less)
     level_all = (mean_y - slope_all * mean_x)[..., 0]
@@ -269,7 +267,8 @@ def _percentile_reach(n: np.ndarray, z: float, level: float, interval: str) -> t
         half = critical(level, df) * np.sqrt(1 / size + z**2 / (2 * df))
         return z - half, z + half
     tail = (1 - level) / 2
-    return tuple(special.nctdtrit(df, z * np.sqrt(size), at) / np.sqrt(size) for at in (tail, 1 - tail))  # type: ignore[return-value]
+    near, far = (special.nctdtrit(df, z * np.sqrt(size), at) / np.sqrt(size) for at in (tail, 1 - tail))
+    return near, far
 
 
 def _limit(
@@ -290,7 +289,7 @@ Parts = tuple[np.ndarray, list[np.ndarray], list[np.ndarray], list[np.ndarray], 
 def _same_truth(first: np.ndarray, second: np.ndarray) -> Parts:
     """Mean difference and the variances that add up to that of one difference, while the true value stays the same."""
     one, other = _method(first), _method(second)
-    kept = (one.count > 0) & (other.count > 0)
+    kept = (one.readings > 0) & (other.readings > 0)
     n = kept.sum(-1)
     size = np.maximum(n, 1)
     difference = np.where(kept, one.mean - other.mean, 0.0)
@@ -298,10 +297,10 @@ def _same_truth(first: np.ndarray, second: np.ndarray) -> Parts:
     between = np.sum(np.where(kept, difference - np.nan_to_num(mean)[..., None], 0.0) ** 2, -1) / np.maximum(n - 1, 1)
     variances, dfs, weights = [between], [np.maximum(n - 1.0, 1)], [np.ones(np.shape(n))]
     for method in (one, other):
-        df = np.where(kept, np.maximum(method.count - 1, 0), 0).sum(-1)
+        df = np.where(kept, np.maximum(method.readings - 1, 0), 0).sum(-1)
         variances.append(np.where(kept, method.square, 0.0).sum(-1) / np.maximum(df, 1))
         dfs.append(np.maximum(df, 1.0))
-        weights.append(1 - np.where(kept, 1 / np.maximum(method.count, 1), 0.0).sum(-1) / size)
+        weights.append(1 - np.where(kept, 1 / np.maximum(method.readings, 1), 0.0).sum(-1) / size)
     asked = (~np.isfinite(first)).any((-1, -2)) | (~np.isfinite(second)).any((-1, -2))
     warnings = flag(asked, Caution.MISSING) | flag(n < 2, Caution.TOO_FEW)
     return mean, variances, dfs, weights, between / size, n, warnings
@@ -310,15 +309,15 @@ def _same_truth(first: np.ndarray, second: np.ndarray) -> Parts:
 def _pairs(differences: np.ndarray) -> Parts:
     """The same while the true value changes from pair to pair: within and between subjects, one-way."""
     method = _method(differences)
-    kept = method.count > 0
-    n, total = kept.sum(-1), method.count.sum(-1)
+    kept = method.readings > 0
+    n, total = kept.sum(-1), method.readings.sum(-1)
     size, count = np.maximum(n, 1), np.maximum(total, 1)
-    mean = np.where(n > 0, (method.mean * method.count).sum(-1) / count, np.nan)
+    mean = np.where(n > 0, (method.mean * method.readings).sum(-1) / count, np.nan)
     away = np.where(kept, method.mean - np.nan_to_num(mean)[..., None], 0.0)
-    between = np.sum(method.count * away**2, -1) / np.maximum(n - 1, 1)
+    between = np.sum(method.readings * away**2, -1) / np.maximum(n - 1, 1)
     df = np.maximum(total - n, 0)
     within = np.where(df > 0, method.square.sum(-1) / np.maximum(df, 1), 0.0)
-    typical = (count**2 - np.sum(method.count**2, -1)) / (np.maximum(size - 1, 1) * count)
+    typical = (count**2 - np.sum(method.readings**2, -1)) / (np.maximum(size - 1, 1) * count)
     typical = np.where(typical > 0, typical, 1.0)
     # a between-subject component below zero counts as zero
     enough = between > within
@@ -329,11 +328,11 @@ def _pairs(differences: np.ndarray) -> Parts:
 
 
 class _Method(NamedTuple):
-    """One method's readings (..., n, m) by subject: mean, sum of squares about it, and number."""
+    """One method's readings (..., n, m) by subject: mean, sum of squares about it, and how many."""
 
     mean: np.ndarray
     square: np.ndarray
-    count: np.ndarray
+    readings: np.ndarray
 
 
 def _method(readings: np.ndarray) -> _Method:

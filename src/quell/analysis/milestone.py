@@ -67,22 +67,21 @@ def landmark(
 
     def evaluate(part: Subjects) -> tuple[np.ndarray, ...]:
         control, active = point(part, day)
-        empty, warnings = _two_point_cautions(active, control)
-        difference = control.survival - active.survival
-        se = np.sqrt(active.survival**2 * active.relative + control.survival**2 * control.relative)
-        lower, upper = _joined_limits(active, control, critical(level), interval)
-        touching = _touching(active, control, interval)
-        p = np.minimum(2 * special.ndtr(-touching), 1.0)
-        fields = (difference, np.where(se == 0, np.nan, se), lower, upper, np.sign(difference) * touching, p)
-        return (
-            *(np.where(empty, np.nan, field) for field in fields),
-            active.n + control.n,
-            warnings | missing_caution(part),
-        )
+        return (*control, *active, missing_caution(part))
 
-    estimate, se, lower, upper, statistic, p, n, warnings = over_trials(evaluate, given)
-    df = np.full(np.shape(p), np.inf)
-    return Estimate(estimate, se, lower, upper, statistic, df, p, n, warnings, level)
+    # the arms' points of all trials together: the search for p is the same work for one trial as for a thousand
+    *fields, missing = over_trials(evaluate, given)
+    control, active = Point(*fields[: len(Point._fields)]), Point(*fields[len(Point._fields) :])
+    empty, warnings = _two_point_cautions(active, control)
+    difference = control.survival - active.survival
+    se = np.sqrt(active.survival**2 * active.relative + control.survival**2 * control.relative)
+    lower, upper = _joined_limits(active, control, critical(level), interval)
+    touching = _touching(active, control, interval)
+    p = np.minimum(2 * special.ndtr(-touching), 1.0)
+    values = (difference, np.where(se == 0, np.nan, se), lower, upper, np.sign(difference) * touching)
+    estimate, se, lower, upper, statistic = (np.where(empty, np.nan, value) for value in values)
+    p, df = np.where(empty, np.nan, p), np.full(np.shape(p), np.inf)
+    return Estimate(estimate, se, lower, upper, statistic, df, p, active.n + control.n, warnings | missing, level)
 
 
 def milestone(

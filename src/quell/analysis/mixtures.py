@@ -72,7 +72,7 @@ class Mixture:
     def quantile(self, q: Any) -> np.ndarray:
         """The value below which the chance is q (...), by Newton's method kept within a shrinking bracket."""
         q = np.broadcast_to(np.asarray(q, float), np.broadcast_shapes(np.shape(q), np.shape(self.mean)))
-        known = np.isfinite(self.weights).all(-1)
+        known = np.isfinite(self.weights).all(-1) & np.isfinite(self.sd)
         low, high = (np.where(known, np.broadcast_to(end, q.shape), 0.0) for end in self.bracket(q))
         # steps are judged on the distribution's own scale, so that a quantile near zero is as exact as any
         scale = np.minimum(np.where(np.isfinite(self.sd), self.sd, np.inf), np.maximum(high - low, 0.0))
@@ -124,9 +124,11 @@ class NormalMixture(Mixture):
         return self.means, self.sds**2
 
     def bracket(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points = self.means + special.ndtri(q)[..., None] * self.sds
+        sds = np.where(np.isinf(self.sds), 1.0, self.sds)
+        points = self.means + special.ndtri(q)[..., None] * sds
+        # components that data have ruled out need not be searched
         points = np.where(
-            self.weights > 0, points, self.means[..., :1] + special.ndtri(q)[..., None] * self.sds[..., :1]
+            self.weights > 0, points, np.max(np.where(self.weights > 0, points, -np.inf), -1, keepdims=True)
         )
         return points.min(-1), points.max(-1)
 

@@ -204,6 +204,8 @@ def _checked(p: Any) -> np.ndarray:
 def _by_rank(p: Any, rule: Rule) -> np.ndarray:
     """A rule for p-values in rising order, applied to the ones known of each trial, at most 1."""
     p = _checked(p)
+    if p.size == 0:
+        return p.copy()
     rows = p.reshape(-1, p.shape[-1])
     order = np.argsort(rows, -1, kind="stable")
     ranked, counts = np.take_along_axis(rows, order, -1), np.isfinite(rows).sum(-1)

@@ -22,6 +22,8 @@ Measure = Literal["difference", "ratio", "odds ratio"]
 OUTSIDE = 1e-16
 TINY = 1e-300
 NODES = 16
+# Comparisons of proportions integrated together: their nodes fit in a megabyte or two.
+CELLS_AT_ONCE = 1_000
 
 
 def _doubly_exponential(step: float = 0.04, reach: float = 3.6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,7 +77,24 @@ class TwoProportions(Mixture):
         first = _moments(self.a1, self.b1, self.measure)[1] < _moments(self.a0, self.b0, self.measure)[1]
         a, b = np.where(first, self.a1, self.a0), np.where(first, self.b1, self.b0)
         c, d = np.where(first, self.a0, self.a1), np.where(first, self.b0, self.b1)
-        a, b, c, d, first, shift = np.broadcast_arrays(a, b, c, d, first, np.where(first, -x, x))
+        cells = np.broadcast_arrays(a, b, c, d, first, np.where(first, -x, x))
+        shape = cells[0].shape
+        flat = [cell.ravel() for cell in cells]
+        pieces = [slice(start, start + CELLS_AT_ONCE) for start in range(0, flat[0].size, CELLS_AT_ONCE)]
+        parts = [self._piece(*(cell[piece] for cell in flat), of_density=of_density) for piece in pieces]
+        return np.concatenate(parts).reshape(shape) if parts else np.zeros(shape)
+
+    def _piece(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        c: np.ndarray,
+        d: np.ndarray,
+        first: np.ndarray,
+        shift: np.ndarray,
+        of_density: bool,
+    ) -> np.ndarray:
+        """A few comparisons: the narrower arm's (a, b) (the active one where first), the wider one's (c, d)."""
         low, high, above, beyond = self._range(a, b, shift)
         width = np.maximum(high - low, 0.0)[..., None]
         q, rest = low[..., None] + width * PLACE, above[..., None] + width * REST

@@ -6,7 +6,7 @@ in `exact_proportions`, strata in `stratified_proportions`, covariates in `stand
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -229,7 +229,7 @@ def _clopper_pearson(x: np.ndarray, n: np.ndarray, level: float) -> tuple[np.nda
 
 def _jeffreys(x: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     tail = (1 - level) / 2
-    return tuple(special.betaincinv(x + 0.5, n - x + 0.5, at) for at in (tail, 1 - tail))  # type: ignore[return-value]
+    return special.betaincinv(x + 0.5, n - x + 0.5, tail), special.betaincinv(x + 0.5, n - x + 0.5, 1 - tail)
 
 
 def _mid_p(x: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -328,6 +328,6 @@ def _compared(
     return compared(counts, tuple(value[which] for value in (*rest, statistic)), p[which], level)
 
 
-def _listed(names) -> str:  # type: ignore[no-untyped-def]
+def _listed(names: Iterable[str]) -> str:
     *first, last = map(repr, names)
     return f"{', '.join(first)} or {last}"

@@ -77,6 +77,7 @@ def by_spending(
     due = increments(spend, information if spend_at is None else rising(spend_at), tested)
     lower = _binding(futility, len(information))
     upper = _limits(information, due, lower, two_sided_test)
+    _apart(lower, upper)
     lower = -upper if two_sided_test else lower
     binding = two_sided_test or futility is not None
     alpha = float(spend(np.ones(1))[0])
@@ -318,6 +319,7 @@ def _scaled(
 
     c = _grown(lambda c: -gap(c), -wanted)
     upper = form(c)
+    _apart(binding, upper)
     lower = -upper if two_sided_test else _closed(binding, upper, futility)
     return Boundaries(information, lower, upper, alpha, two_sided_test or futility is not None, np.cumsum(spent(c)))
 
@@ -330,6 +332,14 @@ def _binding(futility: np.ndarray | None, looks: int) -> np.ndarray:
     if len(lower) not in (looks - 1, looks):
         raise ClaimError(f"{looks} looks need {looks - 1} futility limits, but {len(lower)} were given.")
     return np.append(lower[: looks - 1], -np.inf)
+
+
+def _apart(lower: np.ndarray, upper: np.ndarray) -> None:
+    if np.any(lower[:-1] >= upper[:-1]) or upper[-1] == -np.inf:
+        raise ClaimError(
+            f"The futility limits {lower[:-1].round(3).tolist()} meet the efficacy limits {upper.round(3).tolist()} before "
+            "the last look; lower them, or make them non-binding."
+        )
 
 
 def _closed(lower: np.ndarray, upper: np.ndarray, futility: np.ndarray | None) -> np.ndarray:

@@ -215,7 +215,7 @@ class _Order:
         total = np.zeros(np.broadcast_shapes(z.shape, drift.shape))
         for k, (state, now) in enumerate(zip(self.walks, self.information, strict=True)):
             total += self._at_look(k, state, now, z, drift)
-        return total
+        return np.clip(total, 0.0, 1.0)
 
     def _at_look(self, k: int, state: Walk, now: float, z: np.ndarray, drift: np.ndarray) -> np.ndarray:
         if self.ordering == "stage-wise":
@@ -257,11 +257,16 @@ def _drifts(z: np.ndarray, boundaries: Boundaries, look: int, ordering: Ordering
 
 def _solved(z: np.ndarray, boundaries: Boundaries, look: int, ordering: Ordering, chances: np.ndarray) -> np.ndarray:
     """As `_drifts`, each by root-finding on the normal scale, where the chance is nearly linear in the drift."""
-    middle = z / np.sqrt(boundaries.information[look])
-    reach = min((special.ndtri(max(chances)) + 3) / np.sqrt(boundaries.information[0]), 40.0)
+    root = np.sqrt(boundaries.information)
+    if ordering == "stage-wise" and not _may_stop_before(boundaries, look):
+        return (z + special.ndtri(chances)[:, None]) / root[look]
+    # an extreme result is no further out than the earlier crossings that are ranked above it
+    z = np.minimum(z, 35.0)
+    middle, even = z / root[look], (boundaries.upper / root)[: max(look, 1)].min()
+    reach = min((special.ndtri(max(chances)) + 3) / root[0], 40.0)
     found = np.full((len(chances), len(z)), np.nan)
     for group in drift_groups(middle, boundaries.information[-1]):
-        from_, to = middle[group] - reach, middle[group] + reach
+        from_, to = np.minimum(middle[group], even) - reach, middle[group] + reach
         near, far = from_.min(), to.max()
         order = _Order(boundaries, look, ordering, (near, far))
         wanted, place = np.broadcast_arrays(special.ndtri(chances)[:, None], z[group])
@@ -273,6 +278,12 @@ def _solved(z: np.ndarray, boundaries: Boundaries, look: int, ordering: Ordering
         root = elementwise.find_root(gap, ends, args=(place, wanted), tolerances={"xatol": 1e-12, "xrtol": 1e-13})
         found[:, group] = np.where(root.success, root.x, np.nan)
     return found
+
+
+def _may_stop_before(boundaries: Boundaries, look: int) -> bool:
+    """Whether a look before this one could have stopped the trial, as far as the p counts stops."""
+    upper = np.isfinite(boundaries.upper[:look]).any()
+    return bool(upper or (boundaries.binding and np.isfinite(boundaries.lower[:look]).any()))
 
 
 def _stops(drift: np.ndarray, boundaries: Boundaries) -> np.ndarray:

@@ -267,8 +267,8 @@ def rising(information: Any) -> np.ndarray:
 
 
 def limits_of(information: Any, *sides: Any) -> list[np.ndarray]:
-    """Limits, checked: one value for each look, cut to what can be crossed."""
-    found = [np.clip(np.atleast_1d(np.asarray(side, float)), -NEVER, NEVER) for side in sides]
+    """Limits, checked: one value for each look."""
+    found = [np.atleast_1d(np.asarray(side, float)) for side in sides]
     if any(side.shape != np.shape(np.atleast_1d(information)) for side in found):
         raise ClaimError("Information, lower and upper limits need one value for each look.")
     if any(np.isnan(side).any() for side in found):

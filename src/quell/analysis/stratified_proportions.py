@@ -6,7 +6,7 @@ patients of one arm only says nothing about the comparison and has no weight; a 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -404,7 +404,7 @@ def _test(strata: Strata, chi_square: np.ndarray, df: np.ndarray, level: float) 
 def _finished(strata: Strata, result: Estimate) -> Estimate:
     """With the strata's cautions; nothing where no stratum compares the arms."""
     nothing = ~(strata.weight > 0).any(-1)
-    fields = {
+    fields: dict[str, Any] = {
         name: np.where(nothing, np.nan, getattr(result, name))
         for name in ("estimate", "se", "lower", "upper", "statistic", "p")
     }

@@ -6,7 +6,7 @@ comparison of the rows' own p-values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -120,7 +120,7 @@ def forest_of_risks(
     >>> rows.effects.estimate.tolist(), round(float(rows.interaction.p), 3)
     ([-0.5, -0.5], 1.0)
     """
-    choice = {
+    choice: dict[str, tuple[Callable[..., Estimate], Callable[..., Estimate], str]] = {
         "difference": (risk_difference, differences_alike, "Cochran's Q test of equal differences"),
         "ratio": (risk_ratio, ratios_alike, "Cochran's Q test of equal log ratios"),
         "odds ratio": (odds_ratio, _tarone, "Breslow and Day's test with Tarone's correction"),
