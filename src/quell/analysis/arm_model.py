@@ -150,8 +150,8 @@ class ArmModel(NamedTuple):
         last = np.arange(len(columns), len(columns) + len(extra))
         rows = np.zeros((*self.people.include.shape[:-1], len(extra), len(columns) + len(extra)))
         rows[..., np.arange(len(extra)), last] = 1.0
-        kept = np.diagonal(fit.triangle, axis1=-2, axis2=-1)[..., last]
-        return fit.test(np.where(np.expand_dims(kept, -1) > 0, rows, 0.0), self.level)
+        kept = fit.triangle[..., last, last]
+        return fit.test(np.where(kept[..., np.newaxis] > 0, rows, 0.0), self.level)
 
     def _type_two(self) -> Estimate:
         if self.fit.covariance != "classical":
