@@ -17,6 +17,7 @@ from quell.analysis import means
 from quell.analysis.arm_model import ByArm, arm_model
 from quell.analysis.claim import Caution, claim_from
 from quell.analysis.logistic import logistic
+from quell.analysis.ranks import van_elteren, wilcoxon
 from quell.analysis.standardised import standardised_means, standardised_risks
 
 DATA = pathlib.Path(
@@ -390,3 +391,30 @@ def test_the_pilots_ls_means_and_arm_test(week_24):
     arguments = {name: week_24[name] for name in ("outcome", "arm", "covariates", "factors")}
     test = means.arm_test(**arguments)
     np.testing.assert_allclose([test.statistic, test.df, test.p], [0.716482275988, 2, 0.489603712885], rtol=1e-9)
+
+
+def test_wilcoxon_is_wilcox_test():
+    """R 4.2.2: wilcox.test(conf.int = TRUE, exact = TRUE); with ties exact = FALSE, with and without correction."""
+    found = wilcoxon(Y, ARM, contrast=(2, 0))
+    numbers = [found.statistic, found.p, found.estimate, found.lower, found.upper]
+    np.testing.assert_allclose(numbers, [156, 0.00608057868456, 1.37444444444, 0.38, 2.33944444444], rtol=1e-9)
+    narrow = wilcoxon(Y, ARM, contrast=(2, 0), level=0.8)
+    np.testing.assert_allclose([narrow.lower, narrow.upper], [0.75, 1.93388888889], rtol=1e-9)
+    tied = wilcoxon(np.round(Y), ARM, contrast=(2, 0))
+    np.testing.assert_allclose([tied.statistic, tied.p, tied.estimate], [160.5, 0.00307658055883, 2], rtol=1e-9)
+    np.testing.assert_allclose(
+        wilcoxon(np.round(Y), ARM, contrast=(2, 0), correct=False).p, 0.00284822324023, rtol=1e-9
+    )
+
+
+def test_van_elteren_is_the_formula():
+    """R 4.2.2, ranks and tie-corrected variances within sites written out."""
+    for outcome, expected in ((Y, [4.70493873942, 0.0300760737673]), (np.round(Y), [8.16922703097, 0.00426070604461])):
+        found = van_elteren(outcome, ARM, SITE, contrast=(2, 0))
+        np.testing.assert_allclose([found.statistic, found.p], expected, rtol=1e-9)
+
+
+def test_the_normal_wilcoxon_is_scipys_mann_whitney():
+    expected = stats.mannwhitneyu(Y[ARM == 2], Y[ARM == 1], method="asymptotic")
+    found = wilcoxon(Y, ARM, contrast=(2, 1), distribution="normal")
+    np.testing.assert_allclose([found.statistic, found.p], [expected.statistic, expected.pvalue], rtol=1e-10)

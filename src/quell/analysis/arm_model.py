@@ -167,7 +167,7 @@ class ArmModel(NamedTuple):
         """F test that all rows whose arm is there are equal; where empty cells leave some out, that the others are."""
         there = np.stack([(self.people.arm == code).any(-1) for code in range(self.arms)], -1)
         _, whole = self.fit.solve(_from_their_mean(rows, there))
-        partial = ~whole.all(-1)
+        partial = np.asarray(~whole.all(-1))
         if partial.any():
             _, known = self.fit.solve(rows)
             there = np.where(partial[..., np.newaxis], there & known, there)

@@ -74,22 +74,24 @@ class Mixture:
         q = np.broadcast_to(np.asarray(q, float), np.broadcast_shapes(np.shape(q), np.shape(self.mean)))
         known = np.isfinite(self.weights).all(-1) & np.isfinite(self.sd)
         low, high = (np.where(known, np.broadcast_to(end, q.shape), 0.0) for end in self.bracket(q))
-        # steps are judged on the distribution's own scale, so that a quantile near zero is as exact as any
-        scale = np.minimum(np.where(np.isfinite(self.sd), self.sd, np.inf), np.maximum(high - low, 0.0))
-        x, previous = (low + high) / 2, np.full(q.shape, np.inf)
+        # begin where a normal distribution with this mean and sd has its quantile
+        scale, span = np.where(known, self.sd, 1.0), high - low
+        x = np.clip(np.where(known, self.mean, 0.0) + special.ndtri(q) * scale, low + span / 100, high - span / 100)
+        previous = np.full(q.shape, np.inf)
         for _ in range(NEWTON_STEPS):
             excess = self.below(x) - q
             low, high = np.where(excess < 0, x, low), np.where(excess >= 0, x, high)
             slope = self.density(x)
             # a step that did not halve the excess (an infinite density, a flat tail) is followed by a halving
-            usable = np.isfinite(slope) & (slope > 0) & (np.abs(excess) <= previous / 2)
+            usable = (slope > 1e-200) & (slope < 1e200) & (np.abs(excess) <= previous / 2)
             previous = np.abs(excess)
-            step = np.where(usable, x - excess / np.where(usable, slope, 1.0), np.inf)
-            following = np.where((step > low) & (step < high), step, (low + high) / 2)
-            small = 1e-14 * (scale + np.abs(x))
-            done = (high - low <= small) | ((np.abs(following - x) <= small) & (previous < 1e-12)) | (excess == 0)
+            step = x - excess / np.where(usable, slope, 1.0)
+            usable = usable & (step >= low) & (step <= high)
+            following = np.where(usable, step, (low + high) / 2)
+            # Newton's steps square the error: after one of a billionth of the sd there is nothing left to do
+            done = (usable & (np.abs(following - x) <= 1e-9 * scale)) | (high - low <= 1e-15 * (scale + np.abs(x)))
             x = np.where(excess == 0, x, following)
-            if np.all(done | ~known):
+            if np.all(done | (excess == 0) | ~known):
                 break
         return np.where(known, x, np.nan)
 

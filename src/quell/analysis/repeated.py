@@ -235,7 +235,7 @@ def mmrm(
     >>> fit = mmrm(y, np.array([0, 0, 0, 0, 1, 1, 1, 1]))
     >>> last = fit.contrast(1, (1, 0))
     >>> round(float(last.estimate), 4), round(float(last.se), 4), round(float(last.df), 3)
-    (2.1837, 0.7996, 4.886)
+    (2.1583, 0.9083, 6.263)
     """
     options = structure if isinstance(structure, Covariance) else Covariance(structure)
     check_method(method, options.likelihood)

@@ -4,7 +4,8 @@
 
 with A_i = I (CR0: Liang and Zeger 1986, doi:10.1093/biomet/73.1.13), (I - H_ii)^-1 (CR3, the jackknife) or
 (I - H_ii)^-1/2 (CR2: Bell and McCaffrey 2002; Pustejovsky and Tipton 2018, doi:10.1080/07350015.2016.1247004), H the
-leverage. Degrees of freedom are Satterthwaite's under the working covariance, as in those papers, mmrm and clubSandwich.
+leverage. CR2 needs the square root of a matrix, of which there are several: mmrm takes the symmetric one of I - H_ii, and
+clubSandwich (K (I - H_ii) K)^-1/2 K with K = L'L, V = LL'. Degrees of freedom are Satterthwaite's under the working covariance, as in those papers, mmrm and clubSandwich.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import numpy as np
 
 from quell.analysis.reml import Fit
 
-POWERS = {"empirical": 0.0, "empirical-bias-reduced": -0.5, "empirical-jackknife": -1.0}
+POWERS = {
+    "empirical": 0.0,
+    "empirical-bias-reduced": -0.5,
+    "empirical-bias-reduced-clubsandwich": -0.5,
+    "empirical-jackknife": -1.0,
+}
 
 
 class Sandwich(NamedTuple):
@@ -53,23 +59,27 @@ def sandwich(outcome: np.ndarray, design: np.ndarray, fit: Fit, group: np.ndarra
     whose = np.clip(np.broadcast_to(group, observed.shape[:-1]), 0, v.shape[-3] - 1)
     own = np.take_along_axis(v, whose[..., None, None], axis=-3)
     both = observed[..., :, None] & observed[..., None, :]
-    root = np.linalg.inv(np.linalg.cholesky(np.where(both, own, np.eye(visits))))
+    factor = np.linalg.cholesky(np.where(both, own, np.eye(visits)))
+    root = np.linalg.inv(factor)
     x = np.where(observed[..., None], design, 0.0)
     beta = np.where(fit.converged[..., None], fit.coefficients, 0.0)
     residual = np.where(observed, outcome - (x @ beta[..., None, :, None])[..., 0], 0.0)
     whitened = root @ x
     bread = np.where(fit.converged[..., None, None], fit.covariance, np.nan)
-    adjusted = _adjust(whitened, np.nan_to_num(bread), POWERS[method])
+    turn = np.swapaxes(factor, -1, -2) @ factor if method.endswith("clubsandwich") else None
+    adjusted = _adjust(whitened, np.nan_to_num(bread), POWERS[method], turn)
     score = np.einsum("...ntq,...nt->...nq", adjusted, (root @ residual[..., None])[..., 0])
     meat = np.swapaxes(score, -1, -2) @ score
     return Sandwich(bread @ meat @ bread, bread, adjusted, whitened)
 
 
-def _adjust(whitened: np.ndarray, bread: np.ndarray, power: float) -> np.ndarray:
-    """(I - H_ii) to a power, times X~_i; directions of leverage one are left out."""
+def _adjust(whitened: np.ndarray, bread: np.ndarray, power: float, turn: np.ndarray | None) -> np.ndarray:
+    """A_i' X~_i: (I - H_ii) to a power, turned by K where given; directions of leverage one are left out."""
     if power == 0:
         return whitened
-    leverage = whitened @ bread[..., None, :, :] @ np.swapaxes(whitened, -1, -2)
-    values, vectors = np.linalg.eigh(np.eye(whitened.shape[-2]) - leverage)
-    scaled = np.where(values > 1e-8, np.where(values > 1e-8, values, 1.0) ** power, 0.0)
-    return vectors @ (scaled[..., None] * (np.swapaxes(vectors, -1, -2) @ whitened))
+    kept = np.eye(whitened.shape[-2]) - whitened @ bread[..., None, :, :] @ np.swapaxes(whitened, -1, -2)
+    values, vectors = np.linalg.eigh(kept if turn is None else turn @ kept @ turn)
+    small = values <= 1e-8 * np.maximum(values[..., -1:], 0.0)
+    scaled = np.where(small, 0.0, np.where(small, 1.0, values) ** power)
+    result = vectors @ (scaled[..., None] * (np.swapaxes(vectors, -1, -2) @ whitened))
+    return result if turn is None else turn @ result

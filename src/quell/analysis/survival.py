@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from quell.analysis.armcounts import ArmCounts, Subjects, columns, count, missing_caution, over_trials
+from quell.analysis.armcounts import ArmCounts, Columns, Subjects, columns, count, missing_caution, over_trials
 from quell.analysis.claim import Caution, ClaimError, Estimate, critical, flag
 from quell.analysis.logrank import LogRank, logrank, one_step_ratio
 from quell.analysis.milestone import landmark, milestone, point, survival_ratio
@@ -233,7 +233,7 @@ def median(
     return _quantile(columns(time, event, include=include, entry=entry), 0.5, level, interval, to_the_end=False)
 
 
-def _quantile(given: object, height: float, level: float, interval: Interval, *, to_the_end: bool) -> Estimate:
+def _quantile(given: Columns, height: float, level: float, interval: Interval, *, to_the_end: bool) -> Estimate:
     def evaluate(part: Subjects) -> tuple[np.ndarray, ...]:
         counts, at_risk, events = _one_arm(part)
         survival, relative = product_limit(at_risk, events)
@@ -245,7 +245,7 @@ def _quantile(given: object, height: float, level: float, interval: Interval, *,
         reached = flag(np.isinf(values).any(0), Caution.NOT_REACHED) | flag(n == 0, Caution.EMPTY_ARM)
         return (*values, n, missing_caution(part) | reached)
 
-    estimate, lower, upper, n, warnings = over_trials(evaluate, given)  # type: ignore[arg-type]
+    estimate, lower, upper, n, warnings = over_trials(evaluate, given)
     none = np.full(np.shape(estimate), np.nan)
     return Estimate(estimate, none, lower, upper, none, none, none, n, warnings, level)
 

@@ -1,6 +1,6 @@
 """Each published figure as a term of the likelihood: how it was summarised, on which scale, with what error.
 
-On its natural scale (the logarithm of a time, a level or a fold; the logit of a share) a published value y and the body's
+On its natural scale (the logarithm of a time, a level or a fold; the logit of a share, the log of a cumulative hazard) a published value y and the body's
 own f differ by the study's error and by what sets studies apart:  y ~ N(f, se^2 + tau^2), tau one for each group of figures
 with a half-normal prior. ``figures_used`` is the only door through which evidence comes in: it refuses what validates.
 """
@@ -38,7 +38,7 @@ class Term(NamedTuple):
     key: str  # name of the simulated summary
     summary: str  # what the publication reports
     group: str
-    scale: str  # log, logit, fold
+    scale: str  # log, logit, hazard, fold
     value: float
     error: float
     sources: tuple[str, ...]
@@ -78,27 +78,19 @@ def figures_used(ids: tuple[str, ...], stage: str) -> list[Figure]:
 
 
 def natural(values: np.ndarray, scale: str) -> np.ndarray:
-    """Values on the scale of a term: log; logit of a percentage; log of 1 + a percentage change.
+    """Values on the scale of a term: log; logit of a percentage; log of the hazard that makes a percentage; log of a fold.
 
-    >>> [round(float(natural(np.array(50.0), scale)), 3) for scale in ("log", "logit", "fold")]
-    [3.912, 0.0, 0.405]
+    >>> [round(float(natural(np.array(50.0), scale)), 3) for scale in ("log", "logit", "hazard", "fold")]
+    [3.912, 0.0, -0.367, 0.405]
     """
     if scale == "log":
         return np.log(values)
     if scale == "logit":
         share = np.clip(values / 100, 1e-9, 1 - 1e-9)
         return np.log(share) - np.log1p(-share)
+    if scale == "hazard":
+        return np.log(-np.log1p(-np.clip(values / 100, 1e-12, 1 - 1e-12)))
     return np.log1p(values / 100)
-
-
-def slope(values: np.ndarray, scale: str) -> np.ndarray:
-    """Derivative of ``natural``: what an error becomes on the natural scale."""
-    if scale == "log":
-        return 1 / values
-    if scale == "logit":
-        share = np.clip(values / 100, 1e-9, 1 - 1e-9)
-        return 1 / (100 * share * (1 - share))
-    return 1 / (100 + values)
 
 
 # ---- how published summaries are read --------------------------------------------------------------------------------
@@ -178,11 +170,12 @@ def _share(figures: list[Figure]) -> tuple[float, float]:
 
 
 def _risk(n: float) -> Callable[[list[Figure]], tuple[float, float]]:
-    """A cumulative risk in a register or an arm of so many people, as a logit."""
+    """A cumulative risk in a register or an arm of so many people, as the log of its cumulative hazard H."""
 
     def read(figures: list[Figure]) -> tuple[float, float]:
         share = figures[0].value / 100
-        return float(np.log(share / (1 - share))), float(1 / np.sqrt(n * share * (1 - share)))
+        hazard = -np.log1p(-share)
+        return float(np.log(hazard)), float(np.sqrt(share / (n * (1 - share))) / hazard)
 
     return read
 
@@ -251,12 +244,12 @@ ROWS: tuple[Row, ...] = (
     Row(key="mass_14_months", summary="mean", group="heart", scale="log", ids=("E142.14-months",), read=_mean),
     Row(key="share_acute", summary="mean", group="heart", scale="log", ids=("E144.scar",), read=_mean),
     Row(key="dilated", summary="share", group="heart", scale="logit", ids=("E145",), read=_share),
-    Row(key="second_year", summary="cumulative risk", group="risk", scale="logit", ids=("E136.men.year-1",), read=_risk(258000),
+    Row(key="second_year", summary="cumulative risk", group="risk", scale="hazard", ids=("E136.men.year-1",), read=_risk(258000),
         why="two thirds of 387,452 are men (assumed); the register's own error is nothing beside what sets registers apart"),
-    Row(key="second_seven", summary="cumulative risk", group="risk", scale="logit", ids=("E136.men.year-7",), read=_risk(258000)),
-    Row(key="sweden_year", summary="cumulative risk", group="risk", scale="logit", ids=("E135.year-1",), read=_risk(97254)),
-    Row(key="sweden_later", summary="cumulative risk", group="risk", scale="logit", ids=("E135.later",), read=_risk(76108)),
-    Row(key="colcot_placebo", summary="cumulative risk", group="risk", scale="logit", ids=("E124.placebo",), read=_risk(2379)),
+    Row(key="second_seven", summary="cumulative risk", group="risk", scale="hazard", ids=("E136.men.year-7",), read=_risk(258000)),
+    Row(key="sweden_year", summary="cumulative risk", group="risk", scale="hazard", ids=("E135.year-1",), read=_risk(97254)),
+    Row(key="sweden_later", summary="cumulative risk", group="risk", scale="hazard", ids=("E135.later",), read=_risk(76108)),
+    Row(key="colcot_placebo", summary="cumulative risk", group="risk", scale="hazard", ids=("E124.placebo",), read=_risk(2379)),
     Row(key="harm_injection_site", summary="counts", group="harm", scale="logit", ids=("E089.site.interleukin", "E089.site.placebo"), read=_counted),
     Row(key="harm_fever", summary="counts", group="harm", scale="logit", ids=("E089.fever.interleukin", "E089.fever.placebo"), read=_counted),
     Row(key="harm_flu_like", summary="counts", group="harm", scale="logit", ids=("E089.flu.interleukin", "E089.flu.placebo"), read=_counted),

@@ -220,7 +220,8 @@ def incidence(rate: np.ndarray, leave: np.ndarray, days: np.ndarray) -> np.ndarr
 
     H(t) = integral of E[h S] / E[S], S = exp(-integral of all that takes people away).
     """
-    stay = np.exp(-_gathered(leave, days))
+    gone = _gathered(leave, days)
+    stay = np.exp(gone.min(axis=-1, keepdims=True) - gone)
     among = (rate * stay).mean(axis=-1) / stay.mean(axis=-1)
     return _gathered(among[..., None], days)[..., 0]
 
