@@ -239,7 +239,7 @@ def test_one_covariance_matrix_for_each_arm():
 
 
 def test_a_structure_that_cannot_be_fitted_gives_way_and_says_so():
-    outcome, arm = complete(2, n=18, visits=3)
+    outcome, _ = complete(2, n=18, visits=3)
     outcome[::2, 0] = np.nan
     outcome[1::2, 1] = np.nan  # nobody has both of the first two visits: their covariance is unknown
     fit = mmrm(outcome, np.arange(18) // 9)
@@ -258,9 +258,6 @@ def test_one_bad_trial_does_not_spoil_the_others(method):
                       np.arange(3.0) + arm[:, None], np.repeat(good[:, :1], 3, 1)])  # fmt: skip
     fit = mmrm(batch, arm, method=method)
     for estimate in (fit.contrast(1), fit.contrast(None), fit.mean(0, 1)):
-        close(numbers(estimate.row(0)), numbers(getattr(mmrm(good, arm, method=method), "contrast")(1)), 1e-6) if (
-            estimate is fit.contrast
-        ) else None
         assert np.isfinite(estimate.se[0])
     contrast = fit.contrast(1)
     close(numbers(contrast.row(0)), numbers(mmrm(good, arm, method=method).contrast(1)))

@@ -299,3 +299,10 @@ MISTAKES = [
 def test_a_mistake_is_answered_with_a_sentence(ask, words):
     with pytest.raises(ClaimError, match=words):
         ask(made(1))
+
+
+def test_an_arm_whose_events_come_after_the_horizon_has_none_before_it():
+    time, event = np.array([2.0, 4.0, 9.0, 7.0, 8.0, 9.0]), np.array([1, 1, 0, 1, 1, 0])
+    found = survival.restricted_mean_difference(time, event, np.array([0, 0, 0, 1, 1, 1]), 6)
+    assert int(found.warnings) & int(Caution.ARM_WITHOUT_EVENTS)
+    assert not int(found.warnings) & int(Caution.CONSTANT_OUTCOME)

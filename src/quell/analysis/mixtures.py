@@ -77,7 +77,7 @@ class Mixture:
         # begin where a normal distribution with this mean and sd has its quantile
         scale, span = np.where(known, self.sd, 1.0), high - low
         x = np.clip(np.where(known, self.mean, 0.0) + special.ndtri(q) * scale, low + span / 100, high - span / 100)
-        previous = np.full(q.shape, np.inf)
+        previous, settled = np.full(q.shape, np.inf), ~known
         for _ in range(NEWTON_STEPS):
             excess = self.below(x) - q
             low, high = np.where(excess < 0, x, low), np.where(excess >= 0, x, high)
@@ -89,9 +89,11 @@ class Mixture:
             usable = usable & (step >= low) & (step <= high)
             following = np.where(usable, step, (low + high) / 2)
             # Newton's steps square the error: after one of a billionth of the sd there is nothing left to do
-            done = (usable & (np.abs(following - x) <= 1e-9 * scale)) | (high - low <= 1e-15 * (scale + np.abs(x)))
-            x = np.where(excess == 0, x, following)
-            if np.all(done | (excess == 0) | ~known):
+            last = usable & (np.abs(following - x) <= 1e-9 * scale)
+            stays = settled | (excess == 0)
+            x = np.where(stays, x, following)
+            settled = stays | last | (high - low <= 1e-15 * (scale + np.abs(x)))
+            if np.all(settled):
                 break
         return np.where(known, x, np.nan)
 

@@ -146,10 +146,11 @@ def fit_reml(
         return explicit_model(outcome[own], design[own], group[own], include[index])
 
     counts = (visits * (q + 1), visits, q, int(group.max(initial=0)) + 1)
-    return fit_in_parts(prepare, batch, n, counts, _options(structure))
+    return fit_in_parts(prepare, batch, n, counts, options_of(structure))
 
 
-def _options(structure: str | Covariance) -> Covariance:
+def options_of(structure: str | Covariance) -> Covariance:
+    """What is asked for, checked."""
     options = structure if isinstance(structure, Covariance) else Covariance(structure)
     if options.likelihood not in ("reml", "ml"):
         raise ClaimError(f"The likelihood is '{options.likelihood}'; choose 'reml' or 'ml'.")
@@ -197,7 +198,7 @@ def _fit(model: Model, options: Covariance) -> Fit:
     enough = result.observations > result.rank
     result.warnings[enough & ~varies] |= int(Caution.CONSTANT_OUTCOME)
     left = np.flatnonzero(enough & varies)
-    constant = _constant(result, model, restricted)
+    constant = _constant(result, kept, model, restricted)
     for structure, stop in tries:
         if not len(left):
             break
@@ -217,11 +218,12 @@ def _fit(model: Model, options: Covariance) -> Fit:
     return _to_raw(result._replace(log_likelihood=result.log_likelihood - constant), model)
 
 
-def _constant(fit: Fit, model: Model, restricted: bool) -> np.ndarray:
+def _constant(fit: Fit, kept: np.ndarray, model: Model, restricted: bool) -> np.ndarray:
     """What -log L on the working scale lacks of that of the data."""
     free_observations = fit.observations - restricted * fit.rank
     scale = np.where(model.scale > 0, model.scale, 1.0)
-    return free_observations * (np.log(2 * np.pi) / 2 + np.log(scale)) - restricted * np.linalg.slogdet(model.to_raw)[1]
+    stretch = np.log(np.abs(np.einsum("bii->bi", model.to_raw)))  # to_raw is triangular
+    return free_observations * (np.log(2 * np.pi) / 2 + np.log(scale)) - restricted * np.sum(kept * stretch, -1)
 
 
 def _blank(sums: Sums, model: Model, kept: np.ndarray, aliased: np.ndarray, structures: Sequence[Structure]) -> Fit:

@@ -17,7 +17,7 @@ import numpy as np
 
 from quell.analysis.claim import Caution, ClaimError, Estimate, flag, stack
 from quell.analysis.degrees_of_freedom import FTest, Inference, Method, check_method, estimate, f_test, inference
-from quell.analysis.reml import Covariance, Fit, fit_in_parts
+from quell.analysis.reml import Covariance, Fit, fit_in_parts, options_of
 from quell.analysis.sandwich import POWERS, sandwich
 from quell.analysis.visit_design import (
     Columns,
@@ -237,7 +237,7 @@ def mmrm(
     >>> round(float(last.estimate), 4), round(float(last.se), 4), round(float(last.df), 3)
     (2.1583, 0.9083, 6.263)
     """
-    options = structure if isinstance(structure, Covariance) else Covariance(structure)
+    options = options_of(structure)
     check_method(method, options.likelihood)
     outcome = np.asarray(outcome, float)
     if outcome.ndim < 2:

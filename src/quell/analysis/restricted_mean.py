@@ -133,8 +133,8 @@ def _means(part: Subjects, until: float) -> Means:
     reached = survival.min(-1, initial=1.0)
     warnings = flag((part.last_day() < until) & (reached > 0) & ~empty, Caution.BEYOND_FOLLOW_UP)
     warnings = warnings | flag(empty, Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
-    still = (variance == 0) & ~empty
-    warnings = warnings | np.where(still, np.where(events.any(-1), Caution.CONSTANT_OUTCOME, Caution.NO_EVENTS), 0)
+    still, some = (variance == 0) & ~empty, (events * (counts.times[:, 0] < until)).any(-1)
+    warnings = warnings | np.where(still, np.where(some, Caution.CONSTANT_OUTCOME, Caution.NO_EVENTS), 0)
     return Means(np.where(empty, np.nan, areas.sum(-1)), np.where(empty, np.nan, variance), n, warnings)
 
 
