@@ -20,13 +20,19 @@ class Rows(NamedTuple):
 
     values (B, n, d); layout (visits, q + 1) says which of the d numbers is each entry of the design at each visit (-1:
     zero), the outcome last; pattern (B, n) codes the visits seen and the group (`pattern_codes`), -1 for nobody.
-    values and pattern may have a batch of 1 shared by all trials, which then differ in `include` (B, n) alone.
+    values and pattern may have a batch of 1 shared by all trials, which then differ in `include` (B, n) alone; `products`
+    (n, .) then holds the products of every two numbers of a person, made once.
     """
 
     values: np.ndarray
     layout: np.ndarray
     pattern: np.ndarray
     include: np.ndarray
+    products: np.ndarray | None = None
+
+    def prepared(self) -> Rows:
+        """The same with the products of shared data made."""
+        return self._replace(products=_products(self.values[0]))
 
 
 class Sums(NamedTuple):
@@ -91,7 +97,7 @@ def cross_products(rows: Rows, groups: int) -> Sums:
     visits = rows.layout.shape[0]
     codes = np.unique(np.where(rows.include, rows.pattern, -1))
     codes = codes[codes >= 0]
-    if len(rows.values) == 1 and len(rows.include) > 1:
+    if rows.products is not None or (len(rows.values) == 1 and len(rows.include) > 1):
         sums, counts = _shared_sums(rows, codes)
     else:
         sums, counts = _separate_sums(rows, codes)
@@ -156,7 +162,7 @@ def _separate_sums(rows: Rows, codes: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _shared_sums(rows: Rows, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All trials share the data and differ in who is included (leave-one-out, bootstrap): weigh the same products."""
-    products = _products(rows.values[0])
+    products = _products(rows.values[0]) if rows.products is None else rows.products
     include = rows.include.astype(float)
     members = [rows.pattern[0] == code for code in codes]
     sums = [include[:, who] @ products[who] for who in members]

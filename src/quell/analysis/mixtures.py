@@ -88,11 +88,11 @@ class Mixture:
             step = x - excess / np.where(usable, slope, 1.0)
             usable = usable & (step >= low) & (step <= high)
             following = np.where(usable, step, (low + high) / 2)
-            # Newton's steps square the error: after one of a billionth of the sd there is nothing left to do
-            last = usable & (np.abs(following - x) <= 1e-9 * scale)
+            # Newton's step squares the error: after one from so near there is nothing left to do
+            last = usable & (previous <= 1e-8 * np.minimum(q, 1 - q))
             stays = settled | (excess == 0)
             x = np.where(stays, x, following)
-            settled = stays | last | (high - low <= 1e-15 * (scale + np.abs(x)))
+            settled = stays | last | (high - low <= 1e-15 * np.abs(x))
             if np.all(settled):
                 break
         return np.where(known, x, np.nan)

@@ -1,7 +1,7 @@
 """Posteriors of a comparison that no mixture holds: two proportions, two rates, and a density known only by formula.
 
-Each is exact up to rounding: one arm's distribution is integrated over the other's by quadrature with doubly exponential
-ends (Takahasi and Mori 1974), which the infinite densities of Beta(1/2, 1/2) at 0 and 1 do not disturb.
+Each is exact up to rounding: one arm's distribution is integrated over the other's by quadrature with doubly
+exponential ends (Takahasi and Mori 1974), which the infinite densities of Beta(1/2, 1/2) at 0 and 1 do not disturb.
 """
 
 from __future__ import annotations
@@ -81,20 +81,12 @@ class TwoProportions(Mixture):
         shape = cells[0].shape
         flat = [cell.ravel() for cell in cells]
         pieces = [slice(start, start + CELLS_AT_ONCE) for start in range(0, flat[0].size, CELLS_AT_ONCE)]
-        parts = [self._piece(*(cell[piece] for cell in flat), of_density=of_density) for piece in pieces]
+        parts = [self._piece([cell[piece] for cell in flat], of_density) for piece in pieces]
         return np.concatenate(parts).reshape(shape) if parts else np.zeros(shape)
 
-    def _piece(
-        self,
-        a: np.ndarray,
-        b: np.ndarray,
-        c: np.ndarray,
-        d: np.ndarray,
-        first: np.ndarray,
-        shift: np.ndarray,
-        of_density: bool,
-    ) -> np.ndarray:
-        """A few comparisons: the narrower arm's (a, b) (the active one where first), the wider one's (c, d)."""
+    def _piece(self, cells: list[np.ndarray], of_density: bool) -> np.ndarray:
+        """A few comparisons: the narrower arm's a, b (the active one where first), the wider one's c, d, and the shift."""
+        a, b, c, d, first, shift = cells
         low, high, above, beyond = self._range(a, b, shift)
         width = np.maximum(high - low, 0.0)[..., None]
         q, rest = low[..., None] + width * PLACE, above[..., None] + width * REST

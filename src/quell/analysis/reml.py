@@ -139,14 +139,14 @@ def fit_reml(
     design = np.broadcast_to(design, (*data, n, visits, q)).reshape(size, n, visits, q)
     group = np.broadcast_to(group, (*data, n)).reshape(size, n)
     include = np.broadcast_to(include, (*batch, n)).reshape(int(np.prod(batch)), n)
-    shared = size == 1
+    counts = (visits * (q + 1), visits, q, int(group.max(initial=0)) + 1)
 
     def prepare(index: slice) -> Model:
-        own = slice(None) if shared else index
-        return explicit_model(outcome[own], design[own], group[own], include[index])
+        return explicit_model(outcome[index], design[index], group[index], include[index])
 
-    counts = (visits * (q + 1), visits, q, int(group.max(initial=0)) + 1)
-    return fit_in_parts(prepare, batch, n, counts, options_of(structure))
+    if size == 1:
+        prepare = explicit_model(outcome, design, group, include).prepared().part
+    return fit_in_parts(prepare, batch, n * (size > 1), counts, options_of(structure))
 
 
 def options_of(structure: str | Covariance) -> Covariance:
@@ -168,14 +168,14 @@ def fit_in_parts(
     size: tuple[int, int, int, int],
     options: Covariance,
 ) -> Fit:
-    """Fit a batch some trials at a time; size is (numbers per person, visits, columns, groups)."""
+    """Fit a batch some trials at a time; n people of their own each, size (numbers per person, visits, columns, groups)."""
     numbers, visits, columns, groups = size
     total = int(np.prod(batch))
     asked = structure_named(options.structure)
     parameters = groups * parameter_count(asked, visits)
     pair_count = len(pairs(visits)[0])
-    patterns = min(groups * (2**visits - 1), 4 * n)
-    each = 8 * (n * numbers * (numbers + 1) + patterns * pair_count * ((columns + 1) ** 2 / 2 + parameters))
+    patterns = min(groups * (2**visits - 1), max(n, 100))
+    each = 8 * (n * numbers * (numbers + 1) + patterns * pair_count * ((columns + 1) ** 2 / 4 + parameters / 2))
     each += 8 * (3 * pair_count * parameters**2 + 4 * parameters * (columns + 1) ** 2)
     step = int(np.clip(MEMORY / each, 1, max(total, 1)))
     parts = [_fit(prepare(slice(k, k + step)), options) for k in range(0, max(total, 1), step)]

@@ -9,6 +9,7 @@ depends only on what was seen (missing at random). `reml.fit_reml` is the same e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -249,7 +250,11 @@ def mmrm(
     columns = columns_of(arms, [codes or [0] for codes in levels], people.spread.shape[-1], outcome.shape[-1], terms)
     n, q = outcome.shape[-2], len(columns.columns)
     size = (columns.sources + columns.visits, columns.visits, q, len(arms) if options.by_arm else 1)
-    fit = fit_in_parts(lambda part: model_of(people, columns, options.by_arm, part), batch, n, size, options)
+    if len(people.outcome) == 1:
+        n, prepare = 0, model_of(people, columns, options.by_arm, slice(None)).prepared().part
+    else:
+        prepare = functools.partial(model_of, people, columns, options.by_arm)
+    fit = fit_in_parts(prepare, batch, n, size, options)
     return RepeatedMeasures(_judged(fit, method, people, columns, options), columns, people, batch, level)
 
 

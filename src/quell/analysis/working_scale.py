@@ -32,6 +32,17 @@ class Model(NamedTuple):
     null: np.ndarray | None
     warnings: np.ndarray
 
+    def prepared(self) -> Model:
+        """Shared data with their products made, for many trials to draw on."""
+        return self._replace(rows=self.rows.prepared())
+
+    def part(self, index: slice) -> Model:
+        """Some of the trials of shared data."""
+        rows = self.rows._replace(include=self.rows.include[index])
+        return self._replace(
+            rows=rows, offset=self.offset[index], scale=self.scale[index], warnings=self.warnings[index]
+        )
+
 
 def independent_columns(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which columns do not repeat those before them, from their cross-products; and what the others repeat.
