@@ -63,6 +63,8 @@ TAIL = """
 | `assume` | imputation | missing at random, jump to reference, copy reference, copy increments in reference |
 | `delta` | imputation | added to what is imputed on the active arm |
 | `prior` | estimates | `{ mean = -0.1, sd = 0.2, source = "…" }`: the claim is then the posterior (median, credible interval, chance of benefit); of the logarithm for a ratio; `weight` and `vague_sd` make it a robust mixture |
+| `subgroups` | ancova, Cox, score and exact risks | factors: the effect within each level as a claim of its own, and the test of interaction |
+| `modifiers` | ancova | covariates (`baseline` too): how much the effect grows per unit, a difference of slopes |
 
 ## Intercurrent events
 

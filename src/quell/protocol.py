@@ -16,7 +16,7 @@ from typing import Any, cast
 import pydantic
 
 from quell.promises import Allocation, AnalysisSet, Arm, Assumption, Drug, FollowUp, Population, Source, Visit, promise
-from quell.questions import DERIVED, METHODS, NEEDS_COMPETING, STOPPING, Analysis, Endpoint, Estimand
+from quell.questions import DERIVED, DIVIDES, METHODS, NEEDS_COMPETING, STOPPING, Analysis, Endpoint, Estimand
 from quell.sentences import BadInput, explain, near, read_toml
 
 # Sets that every record has; a protocol may add others.
@@ -108,7 +108,7 @@ class Protocol:
     @property
     def categories(self) -> tuple[str, ...]:
         """Covariates used as categories, even where their values look like numbers."""
-        used = [name for analysis in self.analyses for name in (*analysis.factors, *analysis.strata)]
+        used = [name for one in self.analyses for name in (*one.factors, *one.strata, *one.subgroups)]
         return tuple(dict.fromkeys([*used, *(name for name in self.allocation.strata if name != "site")]))
 
     @property
@@ -322,6 +322,21 @@ def _levels_known(protocol: Protocol, endpoint: Endpoint) -> None:
             )
 
 
+def _divisible(analysis: Analysis) -> None:
+    if analysis.subgroups and analysis.method not in DIVIDES:
+        raise ValueError(
+            f"analysis '{analysis.name}': {analysis.method} has no forest of subgroups. Methods that have: {', '.join(DIVIDES)}."
+        )
+    if analysis.modifiers and analysis.method not in ("ancova", "robust ancova"):
+        raise ValueError(
+            f"analysis '{analysis.name}': {analysis.method} has no slopes to compare. Use ancova, or subgroups instead of modifiers."
+        )
+    if analysis.prior and (analysis.subgroups or analysis.modifiers):
+        raise ValueError(
+            f"analysis '{analysis.name}' has a prior, which is about everybody. Declare its subgroups apart."
+        )
+
+
 def _answerable(protocol: Protocol, analysis: Analysis) -> None:
     known = [one.name for one in protocol.estimands]
     if analysis.estimand not in known:
@@ -345,6 +360,7 @@ def _answerable(protocol: Protocol, analysis: Analysis) -> None:
         )
     if analysis.prior and estimand.summary.startswith(("equality", "slope")):
         raise ValueError(f"analysis '{analysis.name}' has a prior, but a test has no size to believe in. Remove it.")
+    _divisible(analysis)
     by_a_day = way.horizon or (endpoint.timed and "responder" in way.kinds)
     if by_a_day and not estimand.until:
         raise ValueError(

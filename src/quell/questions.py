@@ -170,6 +170,7 @@ METHODS: dict[str, Way] = {
     "win statistics": Way(("win ratio", "win odds", "net benefit"), ("hierarchical",)),
 }
 NEEDS_COMPETING = ("aalen-johansen difference", "gray", "fine-gray")
+DIVIDES = ("ancova", "robust ancova", "cox", "firth cox", "score interval", "fisher exact")  # by subgroup
 IMPUTES = ("conditional mean imputation", "multiple imputation")
 
 
@@ -249,3 +250,5 @@ class Analysis:
     ] = ""  # fmt: skip
     delta: float | None = None
     prior: Prior | None = None  # makes the claim Bayesian
+    subgroups: tuple[str, ...] = ()  # factors within whose levels the effect is shown, with a test of interaction
+    modifiers: tuple[str, ...] = ()  # covariates with which the effect may grow; "baseline" is the endpoint's own

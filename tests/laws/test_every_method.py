@@ -101,3 +101,40 @@ def test_a_robust_prior_yields_to_data_that_disagree():
     assert abs(float(robust.updated(2.0, 0.2).mean) - 2.0) < 0.02
     with pytest.raises(ValueError, match="needs vague_sd"):
         questions.Prior(sd=0.1, weight=0.5)
+
+
+def test_subgroups_are_claims_of_their_own(protocol, records):
+    """One factor, one modifier: a claim for each level, the test of interaction, and the change of the effect."""
+    asked_for = {"ancova, difference in means": True, "cox, hazard ratio": False, "score interval, risk ratio": False}
+    kept = [
+        dataclasses.replace(one, subgroups=("female",), modifiers=("baseline",) if asked_for[one.name] else ())
+        for one in protocol.analyses
+        if one.name in asked_for
+    ]
+    divided = protocol.but(analyses=tuple(kept))
+    claims = plan.analyse(divided, records.study(0))
+    for name, slopes in asked_for.items():
+        within = [claim for claim in claims if claim.name.startswith(f"{name}, ")]
+        rows = [claim for claim in within if claim.name.startswith(f"{name}, female ")]
+        assert len(rows) == 2 and sum(row.n for row in rows) == claims[name].n
+        assert all(claim.role == "exploratory" for claim in within)
+        assert f"{name}, interaction with female" in claims
+        assert (f"{name}, effect per unit of baseline" in claims) == slopes
+    batch = {result.name: result for result in plan.results(divided, records.columns())}
+    for claim in claims:
+        row = batch[claim.name].estimate.row(0)
+        np.testing.assert_allclose(np.nan if claim.p is None else claim.p, row.p, rtol=1e-7)
+
+
+def test_subgroups_that_cannot_be_had_are_refused_in_a_sentence(protocol):
+    for method, changes, words in (
+        ("mmrm", {"subgroups": ("sex",)}, "has no forest of subgroups"),
+        ("cox", {"modifiers": ("age",)}, "has no slopes to compare"),
+        ("ancova", {"subgroups": ("sex",), "prior": questions.Prior(sd=1.0)}, "is about everybody"),
+        ("log-rank", {"prior": questions.Prior(sd=1.0)}, "no size to believe in"),
+    ):
+        changed = tuple(
+            dataclasses.replace(one, **changes) if one.method == method else one for one in protocol.analyses
+        )
+        with pytest.raises(ValueError, match=words):
+            protocol.but(analyses=changed)

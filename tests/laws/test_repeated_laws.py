@@ -381,3 +381,31 @@ def test_a_mistake_gets_a_sentence(mistake):
 
 def test_structures_have_the_names_of_other_software():
     assert structure_named("ARH(1)").name == structure_named("ar1h").name == "heterogeneous autoregressive"
+
+
+def test_three_arms_in_any_order():
+    data = made(29, n=60)
+    arm = np.random.default_rng(29).integers(0, 3, 60)
+    # Kenward and Roger's F, for Fai and Cornelius's degrees of freedom depend on how the rows are written
+    fit = fitted({**data, "arm": arm}, method="kenward-roger-linear")
+    one, two = fit.contrast(1, (2, 0)), fit.contrast(1, (1, 0))
+    close(one.estimate - two.estimate, fit.contrast(1, (2, 1)).estimate)
+    turned = fitted({**data, "arm": (arm + 1) % 3}, method="kenward-roger-linear")
+    close(numbers(turned.contrast(1, (0, 1))), numbers(one))
+    for what in ("arm", "visit", "arm by visit", "arm at any visit", "factor 0", "covariate 0"):
+        close(fit.test(what)[:4], turned.test(what)[:4])
+    assert fit.test("arm").df_numerator == 2 and fit.test("arm by visit").df_numerator == 4
+
+
+@pytest.mark.parametrize("method", ["kenward-roger-linear", "satterthwaite", "empirical-jackknife"])
+def test_where_nothing_works_few_trials_succeed(method):
+    draw = np.random.default_rng(31)
+    trials, n = 1500, 40
+    outcome = draw.normal(size=(trials, n, 1)) + draw.normal(size=(trials, n, 3)).cumsum(-1)
+    outcome = np.where(draw.random(outcome.shape) < 0.15, np.nan, outcome)
+    fit = mmrm(outcome, np.arange(n) % 2, method=method)
+    error = np.sqrt(0.05 * 0.95 / trials)
+    assert (fit.contrast(2).p < 0.05).mean() < 0.05 + 3 * error
+    if method != "satterthwaite":  # its F test is known to be liberal with so few people
+        assert (fit.test("arm at any visit").p < 0.05).mean() < 0.05 + 3 * error
+    assert (fit.contrast(2).p < 0.05).mean() > 0.05 - 4 * error

@@ -97,8 +97,8 @@ def reading(
 ) -> Estimate:
     """The posterior as an estimate: its median (or mean), standard deviation and equal-tailed credible interval.
 
-    Statistic, df and p are NaN: ask the posterior for chances instead. `ratio=True` exponentiates centre and limits of a
-    posterior on the log scale, se staying that of the logarithm; the centre is then the median (the mean of a ratio
+    Statistic, df and p are NaN: ask the posterior for chances instead. `ratio=True` exponentiates centre and limits of
+    a posterior on the log scale, se staying that of the logarithm; the centre is then the median (the mean of a ratio
     is not the exponential of its mean log). n (...) patients. Raises ClaimError where a name is unknown.
 
     >>> result = reading(normal(-0.3, 0.1), 60, ratio=True)
@@ -202,7 +202,7 @@ class Tipping(NamedTuple):
 
 
 def tipping_sceptic(result: Estimate, *, ratio: bool = False, level: float = 0.95) -> Tipping:
-    """How sceptical one must be not to be convinced: the prior centred on no effect whose posterior interval touches it.
+    """How sceptical one must be not to be convinced: the prior about no effect whose posterior interval touches it.
 
     sd² = se² / (z² / z_level² - 1) (Matthews 2001, doi:10.1016/S0378-3758(00)00232-9; Held 2019); its limit is
     Matthews's scepticism limit, (U - L)² / (4 sqrt(U L)) in terms of the interval L to U.
@@ -252,8 +252,8 @@ def two_means(
     """The posterior of a difference in means, active minus control, by the conjugate normal-inverse-gamma prior.
 
     With k patients' worth of prior mean m in an arm of n: posterior mean (k m + n y) / (k + n); the difference is t on
-    2 a' degrees of freedom with variance (b'/a') (1/(k1 + n1) + 1/(k0 + n0)), a' = a + (N - flat arms)/2, b' = b + half of
-    the sums of squares within arms and of n k (y - m)² / (n + k) (DeGroot 1970). outcome, arm and include (..., n);
+    2 a' degrees of freedom with variance (b'/a') (1/(k1 + n1) + 1/(k0 + n0)), a' = a + (N - flat arms)/2, b' = b + half
+    of the sums of squares within arms and of n k (y - m)² / (n + k) (DeGroot 1970). outcome, arm and include (..., n);
     missing outcomes are left out. Raises ClaimError where a prior number is negative.
 
     >>> posterior = two_means(np.array([1.0, 2.0, 3.0, 2.0, 3.0, 4.5]), np.array([0, 0, 0, 1, 1, 1]))
@@ -300,8 +300,8 @@ def hazard_ratio(
 
         p(b | data) proportional to p(b) exp(b D1) product over j of (rate + E0j + exp(b) E1j)^-(shape + Dj),
 
-    and one dimension is left for quadrature; zeros give the prior 1/hazard. Under a flat prior an arm without events has
-    no posterior (NaN). Raises ClaimError where shapes do not match.
+    and one dimension is left for quadrature; zeros give the prior 1/hazard. Under a flat prior an arm without events
+    has no posterior (NaN). Raises ClaimError where shapes do not match.
 
     >>> posterior = hazard_ratio(np.array([[10, 6]]), np.array([[100.0, 110.0]]), flat())
     >>> round(float(np.exp(posterior.quantile(0.5))), 4), round(float(posterior.below(0)), 4)
@@ -348,7 +348,8 @@ def person_time(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Events and time at risk between the cuts, control then active arm: two arrays (..., intervals, 2).
 
-    time, event, arm and include (..., n); an event on a cut belongs to the interval it ends. Missing times are left out.
+    time, event, arm and include (..., n); an event on a cut belongs to the interval it ends. Missing times are left
+    out.
 
     >>> events, at_risk = person_time(np.array([5.0, 9, 3, 9]), np.array([1, 0, 1, 0]), np.array([0, 0, 1, 1]), (4.0,))
     >>> events.tolist(), at_risk.tolist()

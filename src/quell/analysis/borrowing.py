@@ -1,4 +1,4 @@
-"""Borrowing from earlier trials: meta-analytic-predictive priors, robust mixtures, and how many patients a prior is worth.
+"""Borrowing from earlier trials: meta-analytic-predictive priors, robust mixtures, and what a prior is worth.
 
 An earlier result (of IVORY, say) becomes a prior for the next trial; a vague component beside it lets the data overrule
 it where the two disagree (Schmidli et al. 2014, doi:10.1111/biom.12242). The heterogeneity between trials is integrated
@@ -24,8 +24,8 @@ LOGIT_END, LOGIT_POINTS = 60.0, 8192
 
 
 class HistoricalPrior(NamedTuple):
-    """What earlier trials say of the next: the predictive prior, the posterior of the overall mean, and the posterior of
-    the heterogeneity tau as nodes and weights (..., Q); cautions (...)."""
+    """What earlier trials say of the next: the predictive prior, the posterior of the overall mean, and that of the
+    heterogeneity tau as nodes and weights (..., Q); cautions (...)."""
 
     prior: Mixture
     overall: NormalMixture
@@ -44,9 +44,9 @@ def from_study(
 ) -> NormalMixture:
     """A normal prior from one earlier result and its standard error, discounted if asked.
 
-    sd² = se² / power + between²: power prior with exponent `power` in (0, 1] (Ibrahim and Chen 2000), and `between`, the
-    standard deviation by which two trials' truths are believed to differ (commensurate prior). Raises ClaimError where a
-    number is impossible.
+    sd² = se² / power + between²: power prior with exponent `power` in (0, 1] (Ibrahim and Chen 2000), and `between`,
+    the standard deviation by which two trials' truths are believed to differ (commensurate prior). Raises ClaimError
+    where a number is impossible.
 
     >>> prior = from_study(-0.17, 0.07, power=0.5)
     >>> round(float(prior.mean), 2), round(float(prior.sd), 4)
@@ -108,10 +108,11 @@ def map_prior(
 ) -> HistoricalPrior:
     """Meta-analytic-predictive prior for the truth of the next trial from earlier estimates and standard errors.
 
-    y_i ~ N(theta_i, s_i²), theta_i ~ N(mu, tau²), tau half-normal with scale `heterogeneity`, mu flat or `overall` (one
-    normal); the prior is that of theta of a new trial (Neuenschwander et al. 2010, doi:10.1177/1740774509356002). Given
-    tau it is normal; tau is integrated by Gauss-Legendre in asinh(tau / smallest s), exact to rounding. estimates, ses
-    (..., trials), NaN where there is none. Raises ClaimError where there is no trial, or an error is not positive.
+    y_i ~ N(theta_i, s_i²), theta_i ~ N(mu, tau²), tau half-normal with scale `heterogeneity`, mu flat or `overall`
+    (one normal); the prior is that of theta of a new trial (Neuenschwander et al. 2010,
+    doi:10.1177/1740774509356002). Given tau it is normal; tau is integrated by Gauss-Legendre in asinh(tau /
+    smallest s), exact to rounding. estimates, ses (..., trials), NaN where there is none. Raises ClaimError where
+    there is no trial, or an error is not positive.
 
     >>> prior = map_prior(np.array([-0.2, -0.1, -0.3]), np.array([0.1, 0.1, 0.15]), heterogeneity=0.1).prior
     >>> round(float(prior.mean), 4), round(float(prior.sd), 4)
@@ -144,7 +145,7 @@ def map_prior(
     weight = step * np.exp(log_weight - log_weight.max(-1, keepdims=True))
     weight = weight / weight.sum(-1, keepdims=True)
     count = present.sum(-1)
-    words = f"meta-analytic-predictive from {_number(count)} earlier trials (half-normal heterogeneity, scale {heterogeneity:.3g})"
+    words = _told(int(count.max(initial=0)), heterogeneity)
     prior = NormalMixture(weights=weight, means=mean, sds=np.sqrt(1 / total + tau**2), words=words)
     centre = NormalMixture(
         weights=weight, means=mean, sds=np.sqrt(1 / total), words="overall mean of the earlier trials"
@@ -162,7 +163,7 @@ def map_prior_of_proportions(
 ) -> HistoricalPrior:
     """Meta-analytic-predictive prior for a proportion from earlier events and patients, as a mixture of betas.
 
-    events_i ~ binomial(n_i, p_i), logit p_i ~ N(mu, tau²), mu ~ N(0, spread²), tau half-normal (the model and defaults of
+    events_i ~ binomial(n_i, p_i), logit p_i ~ N(mu, tau²), mu ~ N(0, spread²), tau half-normal (model and defaults of
     R's RBesT, gMAP). Random effects are convolved by Fourier transform on a grid of log odds; the predictive
     distribution is then approximated by the beta mixture nearest to it (least Kullback-Leibler divergence, by
     expectation-maximisation), which can be updated by the next trial's counts. events, n (trials). Raises ClaimError
@@ -193,9 +194,7 @@ def map_prior_of_proportions(
         weight[k] = share * seen.sum()
         overall += share * seen
         predictive += share * np.maximum(np.fft.irfft(np.fft.rfft(seen) * blur, points), 0.0)
-    words = (
-        f"meta-analytic-predictive from {len(n)} earlier trials (half-normal heterogeneity, scale {heterogeneity:.3g})"
-    )
+    words = _told(len(n), heterogeneity)
     prior = _nearest_betas(special.expit(logit), special.expit(-logit), predictive / predictive.sum(), components)
     mean = np.sum(logit * overall) / overall.sum()
     centre = normal(mean, np.sqrt(np.sum((logit - mean) ** 2 * overall) / overall.sum()), "overall log odds (moments)")
@@ -209,10 +208,11 @@ def effective_sample_size(
     """How many patients' worth of information a prior holds (...).
 
     "elir": expected local-information ratio, the mean over the prior of its curvature over one patient's Fisher
-    information (Neuenschwander et al. 2020, doi:10.1111/biom.13252); "moment": of the conjugate prior with the same mean
-    and sd; "morita": the curvature at the mode, less a flattened prior's (Morita et al. 2008, with the constants of R's
-    RBesT). Normal priors need unit_sd, the standard deviation of one patient's value (2 for a log hazard ratio per
-    event); gamma priors count events' exposure (Poisson). Raises ClaimError where the question has no answer.
+    information (Neuenschwander et al. 2020, doi:10.1111/biom.13252); "moment": of the conjugate prior with the same
+    mean and sd; "morita": the curvature at the mode, less a flattened prior's (Morita et al. 2008, with the
+    constants of R's RBesT). Normal priors need unit_sd, the standard deviation of one patient's value (2 for a log
+    hazard ratio per event); gamma priors count events' exposure (Poisson). Raises ClaimError where the question has
+    no answer.
 
     >>> from quell.analysis.mixtures import beta
     >>> mixture = robust(beta(10, 2), beta(1, 1), 0.2)
@@ -238,15 +238,15 @@ def effective_sample_size(
 
 
 def _tau_nodes(smallest: np.ndarray, largest: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes of tau (..., Q) up to the largest, and the width each stands for: Gauss-Legendre in asinh(tau / smallest)."""
+    """Nodes of tau (..., Q) up to the largest and their widths: Gauss-Legendre in asinh(tau / smallest)."""
     end = np.arcsinh(largest / smallest)[..., None]
     panels = max(int(np.ceil(np.max(end, initial=0.0) / 0.9)), 5)
     place, width = _panels(np.linspace(0, 1, panels + 1), 16)
     return smallest[..., None] * np.sinh(end * place), smallest[..., None] * np.cosh(end * place) * end * width
 
 
-def _number(count: np.ndarray) -> str:
-    return str(int(count.max(initial=0)))
+def _told(trials: int, scale: float) -> str:
+    return f"meta-analytic-predictive from {trials} earlier trials (half-normal heterogeneity, scale {scale:.3g})"
 
 
 def _nearest_betas(x: np.ndarray, rest: np.ndarray, mass: np.ndarray, components: int) -> BetaMixture:

@@ -54,7 +54,7 @@ class Recurrences(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A continuous or ordinal outcome: higher wins (or lower), by a difference of at least `margin` (0: any difference).
+    """A continuous or ordinal outcome: higher wins (or lower), by at least `margin` (0: any difference).
 
     `at_least=False` asks for more than the margin (R package WINS). value (..., n); a missing value decides nothing.
     """
@@ -75,7 +75,7 @@ class Ranks(NamedTuple):
     bar: np.ndarray
 
     def at(self, index: np.ndarray) -> Ranks:
-        """The codes of groups of patients, (G, m) places in the flattened batch; beyond its end nobody wins or loses."""
+        """The codes of groups of patients, (G, m) places in the flat batch; beyond its end nobody wins or loses."""
         return Ranks(_gather(self.reach, index, -1), _gather(self.bar, index, np.iinfo(self.bar.dtype).max))
 
     def part(self, places: slice) -> Ranks:
@@ -131,7 +131,7 @@ class Histories(NamedTuple):
 
 
 class Score(NamedTuple):
-    """Pairs won and lost by each patient of the flattened batch, and by the rows of each group at each priority (G, L)."""
+    """Pairs won and lost by each patient of the flat batch, and by the rows of each group at each priority (G, L)."""
 
     won: np.ndarray
     lost: np.ndarray
@@ -140,7 +140,7 @@ class Score(NamedTuple):
 
 
 def flatten(priority: Priority, shape: tuple[int, ...]) -> Priority:
-    """The same priority with the trials on one axis: fields (B, n), days (B, n, k). Raises ClaimError on shapes, names."""
+    """The same priority with the trials on one axis: (B, n), days (B, n, k). Raises ClaimError on shapes and names."""
     if isinstance(priority, Survival):
         _one_of(priority.censored_same_day, ("wins", "tie"), "A patient censored on the day of the other's event")
         time, event = (_shaped(values, shape) for values in (priority.time, priority.event))

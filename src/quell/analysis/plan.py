@@ -13,6 +13,7 @@ from quell import outcomes
 from quell.analysis import event_methods, measured_methods
 from quell.analysis.claim import Claim, Claims, Estimate, claim_from
 from quell.analysis.request import SCALES, Request, Result, describe, unit
+from quell.analysis.subgroup_methods import divided
 from quell.analysis.twin import twin
 from quell.protocol import Protocol
 from quell.questions import Analysis
@@ -56,17 +57,16 @@ def _results(protocol: Protocol, columns: Columns, analysis: Analysis) -> list[R
         several = len(estimand.active) > 1 and not joint
         scale = SCALES[estimand.summary]
         estimate, words = twin(request, *METHODS[analysis.method](request), scale.endswith(("ratio", "odds")))
-        found.append(
-            Result(
-                name=f"{analysis.name}: {active} against {estimand.control}" if several else analysis.name,
-                request=request,
-                method=words,
-                estimate=estimate,
-                scale=scale,
-                unit=unit(endpoint, estimand),
-                arms=None if joint else (protocol.arm(active).shown, protocol.arm(estimand.control).shown),
-            )
+        result = Result(
+            name=f"{analysis.name}: {active} against {estimand.control}" if several else analysis.name,
+            request=request,
+            method=words,
+            estimate=estimate,
+            scale=scale,
+            unit=unit(endpoint, estimand),
+            arms=None if joint else (protocol.arm(active).shown, protocol.arm(estimand.control).shown),
         )
+        found += [result, *divided(result)]
     return found
 
 

@@ -85,7 +85,7 @@ class TwoProportions(Mixture):
         return np.concatenate(parts).reshape(shape) if parts else np.zeros(shape)
 
     def _piece(self, cells: list[np.ndarray], of_density: bool) -> np.ndarray:
-        """A few comparisons: the narrower arm's a, b (the active one where first), the wider one's c, d, and the shift."""
+        """A few comparisons: the narrower arm's a, b (the active one's if first), the wider one's c, d; the shift."""
         a, b, c, d, first, shift = cells
         low, high, above, beyond = self._range(a, b, shift)
         width = np.maximum(high - low, 0.0)[..., None]
@@ -126,7 +126,7 @@ class TwoProportions(Mixture):
         above: np.ndarray,
         width: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The wider arm's value at which the measure is x, 1 minus it (both exact near 0), and the size of its slope."""
+        """The wider arm's value at which the measure is x, 1 minus it (both exact near 0), and its slope."""
         if self.measure == "difference":
             start, end = np.maximum(low + shift, 0.0), np.maximum(above - shift, 0.0)
             return start[..., None] + width * PLACE, end[..., None] + width * REST, np.ones(q.shape)
@@ -170,7 +170,7 @@ class TwoRates(Mixture):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tabulated(Mixture):
-    """A distribution known by its log density up to a constant: integrals over even panels from `low`, by Gauss-Legendre.
+    """A distribution known by its log density up to a constant: integrals over even panels from `low`.
 
     One component: low and the panels' width are (..., 1), the chance below each panel's start (..., panels + 1).
     """
@@ -205,7 +205,7 @@ class Tabulated(Mixture):
 def tabulated(
     log_density: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, words: str = ""
 ) -> Tabulated:
-    """The distribution with this log density (of (..., m) values) between low and high (..., 1), outside which is nothing.
+    """The distribution with this log density (of (..., m) values) between low and high (..., 1); nothing is outside.
 
     Panels are as narrow as two of the narrowest normal curves the density resembles anywhere.
 

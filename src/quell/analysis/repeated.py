@@ -70,7 +70,9 @@ class RepeatedMeasures:
         """An F test (type III): of "arm", "visit", "arm by visit", "arm at any visit", "factor 0", "covariate 0", or rows.
 
         "arm" and "visit" compare means averaged equally over the other; "arm by visit" asks whether the difference
-        between arms changes; "arm at any visit" whether there is one at all. Rows are weights (..., r, q) of `names`.
+        between arms changes; "arm at any visit" whether there is one at all. Rows are weights (..., r, q) of `names`;
+        by Satterthwaite's method the degrees of freedom of several rows depend a little on how they are written (here,
+        as in R, differences from the first arm and visit), by Kenward and Roger's they do not.
         """
         rows = self._named_rows(what) if isinstance(what, str) else self._centred(what)
         return f_test(self.judged, rows)
