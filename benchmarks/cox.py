@@ -5,13 +5,13 @@ Run: OMP_NUM_THREADS=1 python benchmarks/cox.py
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.clock import seconds
 from quell.analysis import recurrent
 from quell.analysis.cox import cox, firth, hazard_ratio
 from quell.analysis.proportionality import proportionality_of_arms
@@ -20,14 +20,8 @@ TRIALS, PATIENTS, PEER_TRIALS = 2_048, 600, 10
 FIVE_YEARS = 1826.0
 
 
-def per_second(work: Callable[[], Any], trials: int, repeats: int = 5) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        # the processor's own time: what other processes do in the meantime does not count
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return trials / best
+def per_second(work: Callable[[], Any], trials: int) -> float:
+    return trials / seconds(work, 5)
 
 
 def made(share: float) -> dict[str, np.ndarray]:

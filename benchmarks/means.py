@@ -6,13 +6,13 @@ Run: python -m benchmarks.means
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.clock import seconds
 from quell.analysis import means
 from quell.analysis.agreement import intraclass
 from quell.analysis.counts import stratified_tally
@@ -21,16 +21,6 @@ from quell.analysis.standardised import standardised_risks
 from quell.analysis.stratified_proportions import common_difference
 
 TRIALS, PATIENTS, PEER_TRIALS = 10_000, 60, 60
-
-
-def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
-    """Processor time of the best of some runs: what one core does, whatever else the machine is doing."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def made(trials: int, patients: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimators import seconds
+from benchmarks.clock import seconds
 from quell.analysis.follow_up import FollowUp
 from quell.analysis.imputation import multiple_imputation
 from quell.analysis.missing import conditional_mean

@@ -14,7 +14,7 @@ import numpy as np
 import statsmodels.api as sm
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from benchmarks.estimators import seconds
+from benchmarks.clock import seconds
 from quell.analysis.reml import fit_reml
 from quell.analysis.repeated import Covariance, mmrm
 

@@ -5,26 +5,14 @@ Run: python -m benchmarks.sequential
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from scipy import stats
 
+from benchmarks.clock import seconds
 from quell.analysis import graphical, interim, multiple, sequential, stopped
 
 LOOKS = np.array([0.3, 0.55, 0.8, 1.0])
 TRIALS = 10_000
-
-
-def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def by_scipy(design: sequential.Boundaries, drift: float) -> float:

@@ -6,29 +6,19 @@ Run: python -m benchmarks.survival
 from __future__ import annotations
 
 import functools
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.clock import seconds
 from quell.analysis import competing, survival
 from quell.analysis.fine_gray import fine_gray
 from quell.analysis.gray import gray
 from quell.analysis.maxcombo import maxcombo
 
 FIVE_YEARS, PEER_TRIALS = 1826.0, 20
-
-
-def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    """Processor time of the best of a few runs, so that what else the machine does counts little."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def made(trials: int, patients: int, days: float = FIVE_YEARS) -> dict[str, np.ndarray]:

@@ -5,24 +5,12 @@ Run: python -m benchmarks.win_ratio
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
+from benchmarks.clock import seconds
 from quell.analysis import win_ratio as wins
 
 YEAR = 365.0
-
-
-def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def made(trials: int, patients: int) -> dict[str, np.ndarray]:
