@@ -15,7 +15,7 @@ FLOORS: list[list[set[str]]] = [
     [{"allocation"}, {"trial", "calibrate", "response"}],
     [{"design"}, {"impact", "exam"}],
     [{"figures"}, {"report"}],
-    [{"verbs"}, {"cli", "web"}],
+    [{"verbs", "exam_verb"}, {"cli", "web"}],
 ]
 # What a room may see of the floors below: less than everything, by design.
 SEES = {

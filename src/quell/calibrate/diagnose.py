@@ -98,12 +98,16 @@ def faults(one: Diagnosis, divergences: int) -> list[str]:
     found = []
     for i, name in enumerate(one.names):
         if not one.rhat[i] <= MOST_RHAT:
-            found.append(f"{name}: R-hat is {one.rhat[i]:.3f}, above {MOST_RHAT}: the chains disagree. Draw longer chains.")
+            found.append(
+                f"{name}: R-hat is {one.rhat[i]:.3f}, above {MOST_RHAT}: the chains disagree. Draw longer chains."
+            )
         for what, values in (("bulk", one.bulk), ("tail", one.tail)):
             if not values[i] >= LEAST_DRAWS:
                 found.append(
                     f"{name}: its {what} has {values[i]:.0f} effective draws, fewer than {LEAST_DRAWS:.0f}. Draw longer chains."
                 )
     if divergences:
-        found.append(f"{divergences} divergent transitions: part of the posterior was not explored. Take smaller steps.")
+        found.append(
+            f"{divergences} divergent transitions: part of the posterior was not explored. Take smaller steps."
+        )
     return found

@@ -24,7 +24,9 @@ from quell.keys import jax
 
 PATHWAYS = ("interleukin-1", "colchicine", "methotrexate", "interleukin-6")
 TRIALS = ("E121.150", "E124", "E126", "E128", "E130")  # one comparison of each trial
-SHARED = 0.37  # of the variance of a CANTOS comparison is the placebo arm's: 3,344 people to about 2,240 a dose (recalled)
+SHARED = (
+    0.37  # of the variance of a CANTOS comparison is the placebo arm's: 3,344 people to about 2,240 a dose (recalled)
+)
 SPIKE = 0.0  # what "nothing" is worth
 
 
@@ -113,9 +115,7 @@ def pooled(ids: tuple[str, ...] = TRIALS) -> Pooled:
     reach = stats.t.ppf(0.975, k - 2) * np.sqrt(tau2 + se**2)
     ends = (mean, mean - Z95 * se, mean + Z95 * se)
     ratio, lower, upper = (float(np.exp(one)) for one in ends)
-    return Pooled(
-        ratio, lower, upper, float(np.sqrt(tau2)), float(np.exp(mean - reach)), float(np.exp(mean + reach))
-    )
+    return Pooled(ratio, lower, upper, float(np.sqrt(tau2)), float(np.exp(mean - reach)), float(np.exp(mean + reach)))
 
 
 def _model(rows: list[Comparison]) -> Any:

@@ -182,7 +182,6 @@ def _risk(n: float) -> Callable[[list[Figure]], tuple[float, float]]:
 
 def _counted(figures: list[Figure]) -> tuple[float, float]:
     """People with a reaction beyond placebo: P = 1 - (1 - P_active) / (1 - P_placebo), halves added to small counts."""
-    active, placebo = figures
     shares = [(one.value + 0.5) / (_need(one.n, one) + 1) for one in figures]
     beyond = min(max(1 - (1 - shares[0]) / (1 - shares[1]), 0.01), 0.99)
     errors = [p * (1 - p) / (_need(one.n, one) + 1) / (1 - p) ** 2 for p, one in zip(shares, figures, strict=True)]

@@ -46,16 +46,27 @@ def data(terms: list[Term]) -> Data:
     )
 
 
-def log_likelihood(simulated: Any, tau: Any, seen: Data, more: Any = 0.0) -> Any:
-    """sum over terms of log N(y; f, se^2 + tau^2 + more): simulated (..., terms), tau (..., groups)."""
+def pointwise(simulated: Any, tau: Any, seen: Data, more: Any = 0.0) -> Any:
+    """log N(y; f, se^2 + tau^2 + more) of each term: simulated (..., terms), tau (..., groups)."""
     variance = seen.error**2 + tau[..., seen.group] ** 2 + more
-    return -0.5 * ((seen.value - simulated) ** 2 / variance + jnp.log(2 * jnp.pi * variance)).sum(axis=-1)
+    return -0.5 * ((seen.value - simulated) ** 2 / variance + jnp.log(2 * jnp.pi * variance))
 
 
 def by_structure(z: Any, tau: Any, one: Surrogate, seen: Data, where: Space) -> Any:
-    """Log likelihood by the surrogate under every structure: z (constants,), tau (groups,); shape (structures,)."""
-    values = effective(jnp.broadcast_to(z, (len(where.structures), len(where.names))), where.ratios, where)
-    return log_likelihood(evaluate(one, features(values, where)), tau, seen, one.misses**2)
+    """Log likelihood by the surrogate under every structure: z (constants,), tau (groups,); shape (structures,).
+
+    Terms that no structure changes are worked out once.
+    """
+    changed = np.flatnonzero((where.ratios != 1).any(axis=0))
+    moved = (one.slopes[:, np.isin(one.used, changed)] != 0).any(axis=1)
+    which, rest = np.flatnonzero(moved), np.flatnonzero(~moved)
+
+    def some(terms: np.ndarray, ratios: np.ndarray) -> Any:
+        part, mine = one.of(terms), Data(*(x[terms] for x in seen))
+        x = features(effective(jnp.broadcast_to(z, ratios.shape), ratios, where), where)
+        return pointwise(evaluate(part, x), tau, mine, part.misses**2).sum(axis=-1)
+
+    return some(rest, np.ones((1, len(where.names)))) + some(which, where.ratios)
 
 
 class Length(NamedTuple):
@@ -83,7 +94,7 @@ def nuts(one: Surrogate, seen: Data, where: Space, length: Length, key: keys.Key
 
     numpyro.enable_x64()
     run = MCMC(
-        NUTS(model, target_accept_prob=0.9),
+        NUTS(model, target_accept_prob=0.85, max_tree_depth=7),
         num_warmup=length.warmup,
         num_samples=length.draws,
         num_chains=length.chains,

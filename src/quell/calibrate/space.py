@@ -123,6 +123,7 @@ def features(values: Any, where: Space) -> Any:
 
 def even_draws(key: keys.Key, count: int, where: Space, width: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Evenly spread coordinates (a Latin hypercube of the prior, widened) and structures, each as often."""
+
     def order(name: str) -> np.ndarray:
         return np.asarray(jax.random.permutation(keys.at(key, name), count))
 

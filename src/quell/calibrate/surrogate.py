@@ -17,22 +17,23 @@ CURVED = 0.3  # a curvature is believed to be this much smaller than a slope
 PENALTIES = 10.0 ** np.arange(-7.0, 3.0)
 
 
-class Piece(NamedTuple):
-    """The polynomial of one term."""
-
-    active: np.ndarray  # (k,) which constants
-    middle: np.ndarray  # (k,) where their scale begins
-    width: np.ndarray  # (k,)
-    start: float
-    slopes: np.ndarray  # (k,)
-    bends: np.ndarray  # (k, k), upper triangle
-
-
 class Surrogate(NamedTuple):
-    """All terms, and what each misses (root mean square over worlds left out, on the natural scale)."""
+    """The polynomials of all terms over the constants that any of them uses."""
 
-    pieces: tuple[Piece, ...]
-    misses: np.ndarray
+    used: np.ndarray  # (d,) which constants
+    middle: np.ndarray  # (d,) where their scale begins
+    width: np.ndarray  # (d,)
+    start: np.ndarray  # (terms,)
+    slopes: np.ndarray  # (terms, d)
+    bends: np.ndarray  # (terms, d, d), upper triangles
+    misses: np.ndarray  # (terms,) root mean square over worlds left out, on the natural scale
+
+    def of(self, terms: np.ndarray) -> Surrogate:
+        """Some of the terms, over the constants that they use."""
+        mine = np.flatnonzero((self.slopes[terms] != 0).any(axis=0))
+        inside = self.bends[np.ix_(terms, mine, mine)]
+        axes = (self.used[mine], self.middle[mine], self.width[mine])
+        return Surrogate(*axes, self.start[terms], self.slopes[np.ix_(terms, mine)], inside, self.misses[terms])
 
 
 def moving(shifts: np.ndarray, errors: np.ndarray, least: float = 0.02) -> list[np.ndarray]:
@@ -45,22 +46,25 @@ def moving(shifts: np.ndarray, errors: np.ndarray, least: float = 0.02) -> list[
 
 def learn(x: np.ndarray, values: np.ndarray, active: list[np.ndarray], weights: np.ndarray) -> Surrogate:
     """The polynomials of all terms: x (worlds, constants), values (worlds, terms), weights (worlds,) of the worlds."""
-    found = [_piece(x[:, some], values[:, j], some, weights) for j, some in enumerate(active)]
-    return Surrogate(tuple(one for one, _ in found), np.array([miss for _, miss in found]))
-
-
-def _piece(x: np.ndarray, y: np.ndarray, active: np.ndarray, weights: np.ndarray) -> tuple[Piece, float]:
+    used = np.unique(np.concatenate(active))
     share = weights / weights.sum()
-    middle = share @ x
-    width = np.sqrt(share @ (x - middle) ** 2) + 1e-9
-    scaled, level = (x - middle) / width, float(share @ y)
+    middle = share @ x[:, used]
+    width = np.sqrt(share @ (x[:, used] - middle) ** 2) + 1e-9
+    scaled = (x[:, used] - middle) / width
+    parts = [_piece(scaled, values[:, j], np.searchsorted(used, some), weights) for j, some in enumerate(active)]
+    return Surrogate(used, middle, width, *map(np.array, zip(*parts, strict=True)))
+
+
+def _piece(scaled: np.ndarray, y: np.ndarray, active: np.ndarray, weights: np.ndarray) -> tuple[Any, ...]:
+    """One term's start, slopes, bends and miss."""
+    mine, level = scaled[:, active], float(weights @ y / weights.sum())
     upper = np.triu_indices(len(active))
-    basis = np.column_stack([np.ones(len(y)), scaled, CURVED * scaled[:, upper[0]] * scaled[:, upper[1]]])
+    basis = np.column_stack([np.ones(len(y)), mine, CURVED * mine[:, upper[0]] * mine[:, upper[1]]])
     coefficients, miss = _ridge(basis, y - level, weights)
-    bends = np.zeros((len(active), len(active)))
-    k = len(active)
-    bends[upper] = CURVED * coefficients[1 + k :]
-    return Piece(active, middle, width, level + coefficients[0], coefficients[1 : 1 + k], bends), miss
+    slopes, bends = np.zeros(scaled.shape[1]), np.zeros((scaled.shape[1],) * 2)
+    slopes[active] = coefficients[1 : 1 + len(active)]
+    bends[active[upper[0]], active[upper[1]]] = CURVED * coefficients[1 + len(active) :]
+    return level + coefficients[0], slopes, bends, miss
 
 
 def _ridge(basis: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -87,8 +91,7 @@ def _ridge(basis: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.nd
 
 def evaluate(one: Surrogate, x: Any) -> Any:
     """The terms at constants x (..., constants) on the surrogate's scale; shape (..., terms). Written with jax.numpy."""
-    found = []
-    for piece in one.pieces:
-        scaled = (x[..., piece.active] - piece.middle) / piece.width
-        found.append(piece.start + scaled @ piece.slopes + ((scaled @ piece.bends) * scaled).sum(axis=-1))
-    return jnp.stack(found, axis=-1)
+    scaled = (x[..., one.used] - one.middle) / one.width
+    terms, d = one.slopes.shape
+    bent = (scaled @ one.bends.reshape(terms * d, d).T).reshape(*scaled.shape[:-1], terms, d) + one.slopes
+    return one.start + (bent * scaled[..., None, :]).sum(axis=-1)

@@ -59,6 +59,7 @@ IVORY = (
     Question(
         figure="E053", name="baseline imbalance, placebo minus aldesleukin", unit="TBR", read=imbalance, follows="E046", rests_on=WALL_BEFORE,
         beyond="an imbalance of randomised arms is chance: the model can only say how large chance makes it",
+        why="nothing but chance makes it, and it is the two baseline means seen once more: they lie inside",
     ),
     Question(figure="E052", name="TBRmax at follow-up, placebo", unit="TBR", read=after(PRIMARY, CONTROL, np.nanmean), follows="E048, E048.percent", rests_on="E106, E108"),
     Question(figure="E051", name="residual SD of TBRmax", unit="TBR", read=remaining_spread, follows="E050", rests_on=WALL_BEFORE),

@@ -42,6 +42,12 @@ class Worlds(NamedTuple):
     chance: World
 
 
+def worlds(name: str) -> Worlds:
+    """The worlds of an exam, by the name of the one examined."""
+    world = World()
+    return Worlds(world.drawn(), world.drawn(), world)
+
+
 def questions() -> dict[str, tuple[Question, ...]]:
     """Everything asked, by protocol."""
     return {name: exam.ALL[name] for name in PROTOCOLS}
@@ -65,8 +71,12 @@ def sit(worlds: Worlds, *, trials: int, key: int, tell: Tell) -> dict[str, Any]:
     steps = [(world, name) for world in worlds for name in PROTOCOLS]
     sat: list[Sat] = []
     for world in worlds:
-        parts = [_sat(world, name, trials, key, _told(tell, steps.index((world, name)), len(steps))) for name in PROTOCOLS]
-        sat.append(Sat({k: v for part in parts for k, v in part.values.items()}, [f for part in parts for f in part.forecasts]))
+        parts = [
+            _sat(world, name, trials, key, _told(tell, steps.index((world, name)), len(steps))) for name in PROTOCOLS
+        ]
+        sat.append(
+            Sat({k: v for part in parts for k, v in part.values.items()}, [f for part in parts for f in part.forecasts])
+        )
     asked = [(name, one) for name, group in questions().items() for one in group]
     examined, prior, chance = sat
     counted = [one for _, one in asked if scored(one)]

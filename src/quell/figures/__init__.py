@@ -8,6 +8,7 @@ from quell.figures.effects import exam, forest
 from quell.figures.events import incidence
 from quell.figures.people import answer, course, paired, versus_baseline
 from quell.figures.plan import schedule
+from quell.figures.predicted import predicted
 from quell.figures.response import response
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "incidence",
     "looks",
     "paired",
+    "predicted",
     "prepare",
     "response",
     "schedule",

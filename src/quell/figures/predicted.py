@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from quell.figures.canvas import FAINT, INK, SIZE, TEAL, axes, drawn, sketch, strokes
+from quell.figures.canvas import FAINT, GRID, INK, SIZE, TEAL, axes, drawn, sketch, strokes
 from quell.figures.effects import LINE, SIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, BAND, HEADING = LINE + 0.21, 0.055, LINE + 0.12  # inches: a row, half of its band, a heading
-LEFT, RIGHT = -0.45, 1.45  # shown of a scale on which the 90 % interval runs from 0 to 1
+ROW, BAND, HEADING = LINE + 0.24, 0.06, LINE + 0.14  # inches: a row, half of its band, a heading
+LEFT, RIGHT, WORDS = -0.35, 1.35, 2.45  # a scale on which the 90 % interval runs from 0 to 1; then room for words
 BELOW = 0.42
 
 
@@ -23,7 +23,7 @@ BELOW = 0.42
 def predicted(rows: pl.DataFrame) -> Figure:
     """Rows of group, label, value (text), published, lower, q25, median, q75, upper, foreseen: one band a row.
 
-    Every band is stretched so that its 90 % interval has the same ends; a diamond outside the pale strip was missed, and a
+    Every band is stretched so that its 90 % interval (teal) has the same ends; a diamond beside it was missed, and a
     hollow one could not have been foreseen.
     """
     groups = rows["group"].unique(maintain_order=True).to_list()
@@ -31,14 +31,13 @@ def predicted(rows: pl.DataFrame) -> Figure:
     figure = sketch(height + BELOW + 0.05)
     place = axes(figure, SIDE, BELOW, SIDE, 0.05)
     place.set_axis_off()
-    place.set_xlim(LEFT, RIGHT)
+    place.set_xlim(LEFT, WORDS)
     place.set_ylim(0, height)
     top = height
     for group in groups:
         place.text(LEFT, top - 0.08, group, ha="left", va="top", fontweight="bold")
         top -= HEADING
         part = rows.filter(pl.col("group") == group)
-        place.fill_between([0, 1], top - ROW * part.height, top, color=TEAL, alpha=0.10, linewidth=0)
         for row in part.iter_rows(named=True):
             _row(place, row, top)
             top -= ROW
@@ -50,11 +49,12 @@ def predicted(rows: pl.DataFrame) -> Figure:
 
 def _row(place: Axes, row: dict[str, Any], top: float) -> None:
     place.text(LEFT, top - 0.01, row["label"], ha="left", va="top", color=INK)
-    place.text(RIGHT, top - 0.01, row["value"], ha="right", va="top", color=FAINT, fontsize=SIZE - 1)
-    y = top - ROW + 0.085
+    y = top - LINE - 0.10
+    place.text(RIGHT + 0.06, y, row["value"], ha="left", va="center_baseline", color=FAINT, fontsize=SIZE - 1)
+    place.fill_between([LEFT, RIGHT], y - BAND, y + BAND, color=GRID, alpha=0.45, linewidth=0)
+    place.fill_between([0, 1], y - BAND, y + BAND, color=TEAL, alpha=0.22, linewidth=0)
     where = {name: scaled(row[name], row["lower"], row["upper"]) for name in ("q25", "median", "q75", "published")}
-    strokes(place, [((0, y), (1, y))], TEAL, 1.2, 1.0)
-    place.fill_between([where["q25"], where["q75"]], y - BAND, y + BAND, color=TEAL, alpha=0.55, linewidth=0)
+    place.fill_between([where["q25"], where["q75"]], y - BAND, y + BAND, color=TEAL, alpha=0.42, linewidth=0)
     strokes(place, [((where["median"], y - BAND), (where["median"], y + BAND))], TEAL, 2.0, 1.0)
     at = min(max(where["published"], LEFT + 0.02), RIGHT - 0.02)
     marker = "D" if at == where["published"] else "<" if at < 0 else ">"

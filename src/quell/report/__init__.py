@@ -80,7 +80,7 @@ def build(
     answer = words.answer(claims, protocol, randomised=total, simulated=simulated, truth=of.truth)
     main = sections.main_figure(of, answer.title)
     found = list(_sections(of))
-    html = _template().render(
+    html = template().render(
         protocol=protocol,
         answer=answer,
         summary=words.summary(protocol, of.randomised, simulated=simulated),
@@ -90,7 +90,7 @@ def build(
         looks=list(of.looks.values()),
         simulated=simulated,
         provenance=_provenance(protocol, study, known.get("key"), versions or {}, date),
-        style=_style(),
+        style=style(),
     )
     return Page(html=html, files=dict(of.numbering.files))
 
@@ -128,7 +128,7 @@ def _provenance(
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template() -> jinja2.Template:
     text = (importlib.resources.files("quell") / "pages" / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -137,5 +137,5 @@ def _template() -> jinja2.Template:
 
 
 @functools.cache
-def _style() -> Markup:
+def style() -> Markup:
     return Markup((importlib.resources.files("quell") / "pages" / "page.css").read_text(encoding="utf-8"))
