@@ -20,8 +20,8 @@ TRIALS, PATIENTS, PEER_TRIALS = 2_048, 600, 10
 FIVE_YEARS = 1826.0
 
 
-def per_second(work: Callable[[], Any], trials: int) -> float:
-    return trials / seconds(work, 5)
+def per_second(work: Callable[[], Any], trials: int, repeats: int = 5) -> float:
+    return trials / seconds(work, repeats)
 
 
 def made(share: float) -> dict[str, np.ndarray]:

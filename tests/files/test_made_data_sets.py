@@ -208,7 +208,7 @@ def trial() -> dict[str, pl.DataFrame]:
         for visit, day, value in (("BASELINE", -3, 20.5), ("Week 24", 168, 22.0))
     ]
     adadas = pl.DataFrame(rows, schema=["USUBJID", "AVISIT", "ADY", "AVAL"], orient="row").with_columns(
-        PARAMCD=pl.lit("ACTOT"), ANL01FL=pl.lit("Y"), BASE=pl.lit(20.5)
+        PARAMCD=pl.lit("ACTOT"), ANL01FL=pl.lit("Y"), BASE=pl.lit(20.5), DTYPE=pl.lit("")
     )
     adtte = pl.DataFrame({"USUBJID": people, "AVAL": [10, 20, 30, 40, 50, 60], "CNSR": [0, 1, 0, 1, 0, 2]})
     return {"adsl": adsl, "adadas": adadas, "adtte": adtte.with_columns(PARAMCD=pl.lit("TTDE"))}

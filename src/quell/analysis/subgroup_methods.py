@@ -14,6 +14,7 @@ import numpy as np
 from quell import outcomes
 from quell.analysis import subgroups
 from quell.analysis.arm_model import ByArm, arm_model
+from quell.analysis.linear_model import Covariance
 from quell.analysis.request import Request, Result
 
 SCALES = {"risk difference": "difference", "risk ratio": "ratio"}
@@ -69,7 +70,7 @@ def _forest(request: Request, name: str, codes: np.ndarray) -> subgroups.Forest:
         return subgroups.forest_of_risks(request.happened(), arm, codes, scale=scale, **request.comparison())  # type: ignore[arg-type]
     kept = [one for one in (*analysis.factors, *analysis.strata) if one != name]
     model = request.model() | {"factors": outcomes.grouping(request.columns, tuple(kept))}
-    errors = "HC3" if analysis.method == "robust ancova" else "classical"
+    errors: Covariance = "HC3" if analysis.method == "robust ancova" else "classical"
     return subgroups.forest_of_means(
         request.outcome(), arm, codes, contrast=request.contrast, covariance=errors, **model
     )
