@@ -66,6 +66,16 @@ TAIL = """
 | `subgroups` | ancova, Cox, score and exact risks | factors: the effect within each level as a claim of its own, and the test of interaction |
 | `modifiers` | ancova | covariates (`baseline` too): how much the effect grows per unit, a difference of slopes |
 
+## Several analyses under one error
+
+```toml
+[testing]
+procedure = "fixed sequence"      # or bonferroni, holm, hochberg, hommel, co-primary, graphical (with weights and transitions)
+analyses = ["index vessel TBRmax", "hsCRP"]
+```
+
+Their claims carry `adjusted_p` beside `p`; the page shows both and says what is not adjusted.
+
 ## Intercurrent events
 
 | strategy | a measurement | a time to an event |

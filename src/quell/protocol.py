@@ -16,7 +16,7 @@ from typing import Any, cast
 import pydantic
 
 from quell.promises import Allocation, AnalysisSet, Arm, Assumption, Drug, FollowUp, Population, Source, Visit, promise
-from quell.questions import DERIVED, DIVIDES, METHODS, NEEDS_COMPETING, STOPPING, Analysis, Endpoint, Estimand
+from quell.questions import DERIVED, DIVIDES, JOINT, METHODS, NEEDS_COMPETING, STOPPING, Analysis, Endpoint, Estimand, Testing
 from quell.sentences import BadInput, explain, near, read_toml
 
 # Sets that every record has; a protocol may add others.
@@ -54,12 +54,20 @@ class Protocol:
     endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
     estimands: tuple[Estimand, ...] = pydantic.Field(min_length=1)
     analyses: tuple[Analysis, ...] = pydantic.Field(min_length=1)
+    testing: Testing | None = None
     assumptions: tuple[Assumption, ...] = ()
     source: Source | None = None
 
     @pydantic.model_validator(mode="after")
     def _coherent(self) -> Protocol:
-        for check in (_names_once, _doses_known, _one_control, _visits_in_order, _questions_answerable):
+        for check in (
+            _names_once,
+            _doses_known,
+            _one_control,
+            _visits_in_order,
+            _questions_answerable,
+            _tested_together,
+        ):
             check(self)
         object.__setattr__(self, "arms", _canonical_arms(self))
         return self
@@ -310,6 +318,23 @@ def _questions_answerable(protocol: Protocol) -> None:
     if len(primaries) != 1:
         found = " and ".join(f"'{name}'" for name in primaries) or "none"
         raise ValueError(f'exactly one analysis has role = "primary"; here it is {found}.')
+
+
+def _tested_together(protocol: Protocol) -> None:
+    if protocol.testing is None:
+        return
+    known = {one.name: one for one in protocol.analyses}
+    for name in protocol.testing.analyses:
+        if name not in known:
+            raise ValueError(f"testing names the analysis '{name}', which is not declared. {near(name, known)}")
+        if known[name].prior:
+            raise ValueError(
+                f"testing names the analysis '{name}', which has a prior and so no p to adjust. Remove one."
+            )
+        if len(protocol.estimand(known[name].estimand).active) > 1 and known[name].method not in JOINT:
+            raise ValueError(
+                f"testing names the analysis '{name}', which makes a claim for each active arm. Declare one analysis for each."
+            )
 
 
 def _levels_known(protocol: Protocol, endpoint: Endpoint) -> None:

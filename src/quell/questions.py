@@ -170,6 +170,7 @@ METHODS: dict[str, Way] = {
     "win statistics": Way(("win ratio", "win odds", "net benefit"), ("hierarchical",)),
 }
 NEEDS_COMPETING = ("aalen-johansen difference", "gray", "fine-gray")
+JOINT = ("log-rank", "gray", "slope on dose")  # compare every arm at once, and so make one claim
 DIVIDES = ("ancova", "robust ancova", "cox", "firth cox", "score interval", "fisher exact")  # by subgroup
 IMPUTES = ("conditional mean imputation", "multiple imputation")
 
@@ -252,3 +253,29 @@ class Analysis:
     prior: Prior | None = None  # makes the claim Bayesian
     subgroups: tuple[str, ...] = ()  # factors within whose levels the effect is shown, with a test of interaction
     modifiers: tuple[str, ...] = ()  # covariates with which the effect may grow; "baseline" is the endpoint's own
+
+
+@promise
+class Testing:
+    """Several analyses under one error: which, by which procedure, and in which order.
+
+    ``fixed sequence`` goes on until a test fails; ``co-primary`` needs every one. ``graphical`` gives each analysis a share
+    of the error (``weights``) and says to whom it passes on once it has succeeded (``transitions``, a row for each; Bretz et
+    al. 2009). Claims then carry an adjusted p, to be held against the error that belongs to their level.
+    """
+
+    procedure: Literal["fixed sequence", "bonferroni", "holm", "hochberg", "hommel", "graphical", "co-primary"]
+    analyses: tuple[str, ...] = pydantic.Field(min_length=2)
+    weights: tuple[float, ...] = ()
+    transitions: tuple[tuple[float, ...], ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _drawn(self) -> Testing:
+        drawn, size = self.procedure == "graphical", len(self.analyses)
+        if bool(self.weights) != drawn or bool(self.transitions) != drawn:
+            raise ValueError(
+                "the graphical procedure needs weights and transitions, and no other procedure takes them."
+            )
+        if drawn and (len(self.weights) != size or {len(row) for row in self.transitions} != {size}):
+            raise ValueError(f"a graph of {size} analyses needs {size} weights and {size} rows of {size} transitions.")
+        return self

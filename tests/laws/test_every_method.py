@@ -138,3 +138,38 @@ def test_subgroups_that_cannot_be_had_are_refused_in_a_sentence(protocol):
         )
         with pytest.raises(ValueError, match=words):
             protocol.but(analyses=changed)
+
+
+def test_analyses_tested_together_carry_an_adjusted_p(protocol, records):
+    names = ("ancova, difference in means", "cox, hazard ratio", "log-rank, equality of survival")
+    kept = protocol.but(analyses=tuple(one for one in protocol.analyses if one.name in names))
+    study = records.study(0)
+    raw = [plan.analyse(kept, study)[name].p for name in names]
+
+    def adjusted(**declared):
+        claims = plan.analyse(kept.but(testing=questions.Testing(analyses=names, **declared)), study)
+        return [claims[name].adjusted_p for name in names]
+
+    assert plan.analyse(kept, study)[names[0]].adjusted_p is None
+    assert adjusted(procedure="fixed sequence") == pytest.approx(np.maximum.accumulate(raw))
+    assert adjusted(procedure="bonferroni") == pytest.approx(np.minimum(3 * np.array(raw), 1))
+    assert adjusted(procedure="co-primary") == pytest.approx([max(raw)] * 3)
+    even = ((0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
+    drawn = adjusted(procedure="graphical", weights=(1 / 3,) * 3, transitions=even)
+    assert drawn == pytest.approx(adjusted(procedure="holm"))
+    again = questions_read_back(kept.but(testing=questions.Testing(analyses=names, procedure="hommel")))
+    assert again.testing.procedure == "hommel"
+    for wrong, words in (
+        ({"procedure": "holm", "weights": (0.5, 0.5, 0.0)}, "no other procedure takes them"),
+        ({"procedure": "graphical", "weights": (1.0,), "transitions": ((0.0,),)}, "needs 3 weights"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            questions.Testing(analyses=names, **wrong)
+    with pytest.raises(ValueError, match="which is not declared"):
+        kept.but(testing=questions.Testing(procedure="holm", analyses=("ancova, difference in means", "coxx")))
+
+
+def questions_read_back(protocol):
+    import tomllib
+
+    return type(protocol).of(tomllib.loads(protocol.to_toml()))

@@ -194,7 +194,7 @@ class Claim:
 
     `estimate`, `lower` and `upper` are in `unit`; on a ratio scale (`scale` ending in "ratio" or "odds") no effect is 1 and `se`
     is that of the logarithm. A pure test has no estimate but a statistic, a p and an n. What could not be estimated is
-    None, and then `warnings` says why.
+    None, and then `warnings` says why. `adjusted_p` is the p of an analysis that is tested together with others.
 
     >>> print(Claim(name="index vessel TBRmax", method="ANCOVA", estimate=-0.17, se=0.07, lower=-0.31, upper=-0.03,
     ...             p=0.0152, n=60, arms=("aldesleukin", "placebo")))
@@ -219,9 +219,10 @@ class Claim:
     scale: str = "difference"
     arms: tuple[str, str] | None = None
     counts: tuple[tuple[str, float], ...] = ()
+    adjusted_p: float | None = None
 
     def __post_init__(self) -> None:
-        for field in ("estimate", "se", "lower", "upper", "statistic", "df", "p"):
+        for field in ("estimate", "se", "lower", "upper", "statistic", "df", "p", "adjusted_p"):
             object.__setattr__(self, field, _number(getattr(self, field), field, self.name))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         object.__setattr__(self, "counts", tuple((str(label), _plain(count)) for label, count in self.counts))
@@ -259,7 +260,7 @@ class Claim:
     def to_dict(self) -> dict[str, Any]:
         """The claim as JSON-safe values; what is not finite becomes None (null)."""
         fields = (
-            "name estimand method estimate se lower upper level statistic df p n unit warnings role scale arms counts"
+            "name estimand method estimate se lower upper level statistic df p n unit warnings role scale arms counts adjusted_p"
         )
         return {field: _json_safe(getattr(self, field)) for field in fields.split()}
 

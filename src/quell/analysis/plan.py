@@ -5,24 +5,22 @@ Every method takes the same request and gives one result per comparison, batched
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from quell import outcomes
-from quell.analysis import event_methods, measured_methods
+from quell.analysis import event_methods, measured_methods, multiple
 from quell.analysis.claim import Claim, Claims, Estimate, claim_from
+from quell.analysis.graphical import graph
 from quell.analysis.request import SCALES, Request, Result, describe, unit
 from quell.analysis.subgroup_methods import divided
 from quell.analysis.twin import twin
 from quell.protocol import Protocol
-from quell.questions import Analysis
+from quell.questions import JOINT, Analysis
 from quell.study import Columns, Study
 
 METHODS: dict[str, Callable[[Request], tuple[Estimate, str]]] = measured_methods.METHODS | event_methods.METHODS
-
-# Methods that compare every arm at once, and so make one claim
-JOINT = ("log-rank", "gray", "max-combo", "slope on dose")
 
 
 def results(protocol: Protocol, columns: Columns) -> list[Result]:
@@ -35,7 +33,25 @@ def analyse(protocol: Protocol, study: Study) -> Claims:
 
     Raises StudyError in a sentence where the study lacks what an analysis needs.
     """
-    return Claims([_claim(result) for result in results(protocol, study.columns(protocol))])
+    found = results(protocol, study.columns(protocol))
+    adjusted = adjusted_p(protocol, found)
+    return Claims([_claim(result, adjusted.get(result.name)) for result in found])
+
+
+def adjusted_p(protocol: Protocol, found: Sequence[Result]) -> dict[str, np.ndarray]:
+    """The p of each analysis that is tested together with others, adjusted by the declared procedure, (...)."""
+    testing = protocol.testing
+    if testing is None:
+        return {}
+    by_name = {result.name: result.estimate.p for result in found}
+    p = np.stack([by_name[name] for name in testing.analyses], axis=-1)
+    if testing.procedure == "graphical":
+        adjusted = multiple.graphical(p, graph(testing.weights, testing.transitions))
+    elif testing.procedure == "co-primary":
+        adjusted = np.broadcast_to(multiple.co_primary(p)[..., None], p.shape)
+    else:
+        adjusted = multiple.ADJUSTMENTS[testing.procedure](p)
+    return {name: adjusted[..., place] for place, name in enumerate(testing.analyses)}
 
 
 def _results(protocol: Protocol, columns: Columns, analysis: Analysis) -> list[Result]:
@@ -70,7 +86,7 @@ def _results(protocol: Protocol, columns: Columns, analysis: Analysis) -> list[R
     return found
 
 
-def _claim(result: Result) -> Claim:
+def _claim(result: Result, adjusted: np.ndarray | None) -> Claim:
     request = result.request
     return claim_from(
         result.estimate,
@@ -82,6 +98,7 @@ def _claim(result: Result) -> Claim:
         arms=result.arms,
         role=request.analysis.role,
         counts=request.counts(),
+        adjusted_p=None if adjusted is None else float(adjusted),
         warnings=outcomes.unhandled(request.estimand.intercurrent_events),
     )
 

@@ -170,7 +170,7 @@ def _claims_table(of: Material) -> Block:
         true = "–" if world is None else Cell(words.true_value(world, claim), _full(float(world.value)))
         row += [true] if of.truth else []
         row += [
-            Cell(words.p_value(claim.p), _full(claim.p)),
+            Cell(_both_p(claim), _full(claim.p)),
             Cell(str(claim.n), str(claim.n)),
             claim.method,
             claim.role,
@@ -182,7 +182,7 @@ def _claims_table(of: Material) -> Block:
         for warning in claim.warnings:
             doubts.setdefault(warning, []).append(claim.name)
     levels = " and ".join(f"{100 * level:.4g} %" for level in sorted({claim.level for claim in of.claims}))
-    caption = f"Intervals are {levels}; claims other than the primary are not adjusted for their number."
+    caption = f"Intervals are {levels}; {_together(of.protocol)}."
     caption += "".join(f" {warning} ({'; '.join(names)})" for warning, names in doubts.items())
     return Block(
         kind="table",
@@ -195,6 +195,21 @@ def _claims_table(of: Material) -> Block:
         narrow="line",
         data=(of.numbering.data("claims", frame),),
     )
+
+
+def _both_p(claim: Claim) -> str:
+    """The p, and the adjusted one where the analysis is tested together with others."""
+    if claim.adjusted_p is None:
+        return words.p_value(claim.p)
+    return f"{words.p_value(claim.p)} (adjusted {words.p_value(claim.adjusted_p)})"
+
+
+def _together(protocol: Protocol) -> str:
+    """Which claims share an error, in words."""
+    if protocol.testing is None:
+        return "claims other than the primary are not adjusted for their number"
+    names = "; ".join(protocol.testing.analyses)
+    return f"adjusted p by the {protocol.testing.procedure} procedure for {names}; no interval and no other claim is adjusted"
 
 
 def _compared(of: Material, claim: Claim) -> str:
