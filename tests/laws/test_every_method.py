@@ -173,3 +173,62 @@ def questions_read_back(protocol):
     import tomllib
 
     return type(protocol).of(tomllib.loads(protocol.to_toml()))
+
+
+def emptied(columns, name):
+    """A study in which something that an analysis needs is not there."""
+    nothing = {key: np.full_like(values, np.nan) for key, values in columns.readings.items()}
+    never = {kind: np.full_like(days, np.inf) for kind, days in columns.events.items()}
+    changes = {
+        "an empty arm": {"arm": np.zeros_like(columns.arm)},
+        "nobody in the analysis": {"sets": {key: np.zeros_like(who) for key, who in columns.sets.items()}},
+        "one patient": {
+            "sets": {key: np.arange(who.shape[-1]) < np.ones_like(who[..., :1]) for key, who in columns.sets.items()}
+        },
+        "two patients": {
+            "sets": {
+                key: np.arange(who.shape[-1]) < 2 * np.ones_like(who[..., :1]) for key, who in columns.sets.items()
+            }
+        },
+        "no readings": {"readings": nothing},
+        "one value for all": {"readings": {key: np.full_like(values, 2.0) for key, values in columns.readings.items()}},
+        "no events": {"events": never, "occurrences": {kind: days[..., None] for kind, days in never.items()}},
+        "everything on one day": {
+            "events": {kind: np.full_like(days, 30.0) for kind, days in columns.events.items()},
+            "occurrences": {kind: np.full((*days.shape, 1), 30.0) for kind, days in columns.events.items()},
+        },
+    }
+    return dataclasses.replace(columns, **changes[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["an empty arm", "nobody in the analysis", "one patient", "two patients", "no readings", "one value for all",
+     "no events", "everything on one day"],
+)  # fmt: skip
+def test_a_study_that_lacks_something_gets_cautions_and_no_traceback(protocol, records, name):
+    """For one study and for several; what could not be estimated is NaN, and a caution says why."""
+    several = emptied(records.columns(), name)
+    study = plan.results(protocol, several)
+    for result in study:
+        unknown = np.isnan(result.estimate.p) & np.isnan(result.estimate.estimate)
+        assert (np.asarray(result.estimate.warnings)[unknown] != 0).all(), (name, result.name)
+        claim = plan._claim(
+            dataclasses.replace(result, estimate=result.estimate.row(0), request=one_of(result.request)), None
+        )
+        assert claim.warnings or claim.estimate is not None or claim.p is not None
+
+
+def one_of(request):
+    """The request of the first trial alone, for the counts of a claim."""
+    columns = request.columns
+
+    def first(values):
+        return {key: value[0] for key, value in values.items()}
+
+    alone = dataclasses.replace(
+        columns, arm=columns.arm[0], sets=first(columns.sets), readings=first(columns.readings), events=first(columns.events),
+        covariates=first(columns.covariates), factors=first(columns.factors), followed=first(columns.followed),
+        occurrences=first(columns.occurrences), stopped=columns.stopped[0], visited=first(columns.visited),
+    )  # fmt: skip
+    return dataclasses.replace(request, columns=alone, include=request.include[0])

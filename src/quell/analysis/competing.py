@@ -353,6 +353,7 @@ def _difference(
     doubts = warnings[0] | warnings[1] | missing | flag((total == 0) & ~empty, Caution.NO_EVENTS)
     doubts = doubts | flag((events == 0).any(0) & (total > 0) & ~empty, Caution.ARM_WITHOUT_EVENTS)
     doubts = doubts | flag((total < FEW_EVENTS) & ~empty, Caution.FEW_EVENTS)
+    doubts = doubts | flag(~known & ~empty & (total > 0), Caution.CONSTANT_OUTCOME)
     return np.where(empty, np.nan, value[1] - value[0]), se, n.sum(0), doubts
 
 

@@ -125,6 +125,9 @@ def fine_gray(
     statistic = coefficients / se
     half = critical(level) * se
     limits = (coefficients - half, coefficients + half)
+    # all events at one time: every influence is zero, and with it the robust error
+    still = (np.isfinite(coefficients) & np.isnan(se)).any(-1) & (events > 0)
+    warnings = warnings | flag(still, Caution.CONSTANT_OUTCOME)
     tested = (*limits, statistic, two_sided(statistic), covariance, likelihood, counted, events, warnings)
     return FineGray(coefficients, se, model_se, *tested, level)
 

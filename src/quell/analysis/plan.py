@@ -11,14 +11,14 @@ import numpy as np
 
 from quell import outcomes
 from quell.analysis import event_methods, measured_methods, multiple
-from quell.analysis.claim import Claim, Claims, Estimate, claim_from
+from quell.analysis.claim import Claim, ClaimError, Claims, Estimate, claim_from
 from quell.analysis.graphical import graph
 from quell.analysis.request import SCALES, Request, Result, describe, unit
 from quell.analysis.subgroup_methods import divided
 from quell.analysis.twin import twin
 from quell.protocol import Protocol
 from quell.questions import JOINT, Analysis
-from quell.study import Columns, Study
+from quell.study import Columns, Study, StudyError
 
 METHODS: dict[str, Callable[[Request], tuple[Estimate, str]]] = measured_methods.METHODS | event_methods.METHODS
 
@@ -72,7 +72,10 @@ def _results(protocol: Protocol, columns: Columns, analysis: Analysis) -> list[R
         )
         several = len(estimand.active) > 1 and not joint
         scale = SCALES[estimand.summary]
-        estimate, words = twin(request, *METHODS[analysis.method](request), scale.endswith(("ratio", "odds")))
+        try:
+            estimate, words = twin(request, *METHODS[analysis.method](request), scale.endswith(("ratio", "odds")))
+        except ClaimError as error:  # what a method cannot do with this study, told with the analysis it befell
+            raise StudyError(f"analysis '{analysis.name}': {error}") from None
         result = Result(
             name=f"{analysis.name}: {active} against {estimand.control}" if several else analysis.name,
             request=request,

@@ -52,6 +52,8 @@ class RepeatedMeasures:
         active, control = contrast
         if active == control:
             raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control).")
+        if not {active, control} <= set(self.columns.arms):
+            return self._without_an_arm()
         return self._row(self._mean_row(active, visit, weights) - self._mean_row(control, visit, weights), contrast)
 
     def mean(self, arm: int, visit: int | None = None, *, weights: Weights = "equal") -> Estimate:
@@ -137,6 +139,12 @@ class RepeatedMeasures:
     def warnings(self) -> np.ndarray:
         """Cautions of the fit."""
         return self.fit.warnings
+
+    def _without_an_arm(self) -> Estimate:
+        """What can be said where no trial of the batch has anybody in one of the arms."""
+        none, doubts = np.full(self.batch, np.nan), int(Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
+        n = np.asarray(self.people.kept.sum(-1)).reshape(self.batch)
+        return Estimate(none, none, none, none, none, none, none, n, self.warnings | doubts, self.level)
 
     def _row(self, rows: np.ndarray, arms: tuple[int, ...]) -> Estimate:
         result = estimate(self.judged, rows, self.level)
