@@ -12,8 +12,8 @@ FLOORS: list[list[set[str]]] = [
     [{"sentences", "units"}, {"delivery"}, {"keys", "evidence", "bounded", "store"}, {"blocks"}, {"machine"}],
     [{"promises"}, {"questions"}, {"protocol"}, {"cells"}, {"parquet"}, {"tables"}, {"study"}, {"outcomes"}],
     [{"body", "measure", "analysis", "exchange"}],
-    [{"allocation"}, {"trial", "calibrate", "response"}],
-    [{"design"}, {"impact", "exam"}],
+    [{"allocation", "posterior"}, {"trial", "calibrate", "response"}],
+    [{"design"}, {"impact", "exam", "applicability"}, {"credibility"}],
     [{"figures"}, {"report"}],
     [{"verbs", "exam_verb"}, {"cli", "web"}],
 ]

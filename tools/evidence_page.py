@@ -144,7 +144,7 @@ def page(rows: list[dict]) -> str:
     lines = [
         "# Published figures against the model\n",
         "This page is made by `python -m tools.evidence_page`; do not edit it. The model's value is the mean or median of simulated "
-        "patients with its Monte Carlo standard error; in brackets where it lies in 90 % of "
+        "patients with an upper bound of its Monte Carlo standard error; in brackets where it lies in 90 % of "
         f"{DRAWS} drawn sets of constants: what is not known of the body. **A figure that set a constant is a check, not a prediction**, "
         "and is marked *used*. Agreement means inside the published interval, or two standard errors, or the stated direction.\n",
         f"Of {len(free)} figures that set no constant {sum(row['agrees'] for row in free)} agree; of {len(fitted)} that did, "

@@ -34,6 +34,10 @@ Key = Annotated[
     int, typer.Option("--key", help="Any whole number: the same key gives the same result.", min=0, max=2**63 - 1)
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+World = Annotated[
+    str,
+    typer.Option("--world", help="What is known of the body: prior (central values), before-ivory, or after-ivory."),
+]
 Without = Annotated[str, typer.Option("--without", help="A world without 'efficacy', the 'drug', or the 'loop'.")]
 
 
@@ -42,6 +46,7 @@ def run(
     protocol: Annotated[str, typer.Argument(help="A built-in protocol (ivory, ivory-finale) or a TOML file.")],
     out: Out = None,
     key: Key = 2026,
+    world: World = "prior",
     without: Without = "",
     repeats: Annotated[
         int,
@@ -55,7 +60,7 @@ def run(
     from quell import verbs
 
     with _telling("quell run") as tell:
-        found = verbs.run(protocol, folder=out, key=key, without=without, repeats=repeats, tell=tell)
+        found = verbs.run(protocol, folder=out, key=key, world=world, without=without, repeats=repeats, tell=tell)
     _finish(found, as_json)
 
 
@@ -84,6 +89,7 @@ def repeat(
     trials: Annotated[int, typer.Option("--trials", help="How many trials to simulate.", min=2, max=10_000_000)] = 2000,
     out: Out = None,
     key: Key = 2026,
+    world: World = "prior",
     without: Without = "",
     uncertain: Annotated[
         bool, typer.Option("--uncertain", help="Draw the body's parameters anew for every trial.")
@@ -95,7 +101,7 @@ def repeat(
 
     with _telling("quell repeat") as tell:
         found = verbs.repeat(
-            protocol, folder=out, trials=trials, key=key, without=without, uncertain=uncertain, tell=tell
+            protocol, folder=out, trials=trials, key=key, world=world, without=without, uncertain=uncertain, tell=tell
         )
     _finish(found, as_json)
 
@@ -137,6 +143,39 @@ def _pairs(given: list[str]) -> dict[str, str]:
                 f"--structure: '{text}' is no choice. Write the question, '=', and the option: 'depletion=none'."
             )
     return dict(text.split("=") for text in given)
+
+
+@app.command()
+def exam(
+    out: Out = None,
+    trials: Annotated[int, typer.Option("--trials", help="Simulated trials of each kind.", min=20, max=100_000)] = 2000,
+    world: World = "before-ivory",
+    key: Key = 1,
+    as_json: Json = False,
+) -> None:
+    """Predict IVORY and IVORY-FINALE from other people's studies, and hold what was published against the prediction."""
+    from quell import exam_verb
+
+    with _telling("quell exam") as tell:
+        found = exam_verb.exam(folder=out, trials=trials, key=key, world=world, tell=tell)
+    _finish(found, as_json)
+
+
+@app.command()
+def calibrate(
+    out: Out = None,
+    key: Key = 2026,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Every step with a twentieth of the work: a check, not for use.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit the body to published studies from scratch; a run that was stopped goes on where it was."""
+    from quell import verbs
+
+    with _telling("quell calibrate") as tell:
+        found = verbs.calibrate(folder=out, key=key, quick=quick, tell=tell)
+    _finish(found, as_json)
 
 
 @app.command()

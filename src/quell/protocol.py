@@ -16,7 +16,18 @@ from typing import Any, cast
 import pydantic
 
 from quell.promises import Allocation, AnalysisSet, Arm, Assumption, Drug, FollowUp, Population, Source, Visit, promise
-from quell.questions import DERIVED, DIVIDES, JOINT, METHODS, NEEDS_COMPETING, STOPPING, Analysis, Endpoint, Estimand, Testing
+from quell.questions import (
+    DERIVED,
+    DIVIDES,
+    JOINT,
+    METHODS,
+    NEEDS_COMPETING,
+    STOPPING,
+    Analysis,
+    Endpoint,
+    Estimand,
+    Testing,
+)
 from quell.sentences import BadInput, explain, near, read_toml
 
 # Sets that every record has; a protocol may add others.

@@ -23,7 +23,9 @@ Tell = Callable[[str, float | None], None]
 WORLD_KEY = 1
 
 
-def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repeats: int, tell: Tell) -> dict[str, Any]:
+def run(
+    name: str, *, folder: pathlib.Path | None, key: int, world: str, without: str, repeats: int, tell: Tell
+) -> dict[str, Any]:
     """Simulate one trial, analyse it, compare it with the truth and with what is published, and report."""
     protocol = Protocol.load(name)
     folder = folder or pathlib.Path("out") / protocol.name
@@ -34,21 +36,21 @@ def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repea
 
     threading.Thread(target=figures.prepare, daemon=True).start()  # loads the drawing while programs compile
     store.keep()
-    world = _world(without)
+    there = trial.settled(_world(world, without), key)
     tell("living the trial", None)
-    study = trial.run(protocol, world, key=key)
+    study = trial.run(protocol, there, key=key)
     claims = carry_out(protocol, study)
     tell("living everybody under every arm", None)
-    known = store.answer(("truth", protocol.fingerprint, world), lambda: _true(protocol, world))
+    known = store.answer(("truth", protocol.fingerprint, there), lambda: _true(protocol, there))
     truths = {one: trial.Truth(*values) for one, values in known["truth"].items()}
     selected = [trial.Selection(*row[:2], *(trial.Truth(*values) for values in row[2:])) for row in known["selection"]]
-    compared = _compared(protocol, world, repeats, tell)
+    compared = _compared(protocol, there, repeats, tell)
     tell("writing the report", None)
     page = _page(
         protocol, study, claims, truth=truths, selection=selected, comparisons=compared, key=key, simulated=True
     )
     result = _results(protocol, key, claims) | {
-        "world": world.name,
+        "world": there.name,
         "truth": {one: truth._asdict() for one, truth in truths.items()},
         "selection": [_selected(row) for row in selected],
         "comparisons": [dataclasses.asdict(one) for one in compared],
@@ -57,10 +59,11 @@ def run(name: str, *, folder: pathlib.Path | None, key: int, without: str, repea
     return _delivered(protocol, study, result, page, folder, claims)
 
 
-def _world(without: str) -> Any:
+def _world(name: str, without: str) -> Any:
     from quell import trial
 
-    return trial.World().without(without) if without else trial.World()
+    world = trial.World(name)
+    return world.without(without) if without else world
 
 
 def _true(protocol: Protocol, world: Any) -> dict[str, Any]:
@@ -107,7 +110,15 @@ def analyse(path: pathlib.Path, name: str, *, folder: pathlib.Path | None, tell:
 
 
 def repeat(
-    name: str, *, folder: pathlib.Path | None, trials: int, key: int, without: str, uncertain: bool, tell: Tell
+    name: str,
+    *,
+    folder: pathlib.Path | None,
+    trials: int,
+    key: int,
+    world: str,
+    without: str,
+    uncertain: bool,
+    tell: Tell,
 ) -> dict[str, Any]:
     """Many trials: the operating characteristics of every declared analysis, beside the truth."""
     protocol = Protocol.load(name)
@@ -115,26 +126,28 @@ def repeat(
     from quell import design, trial
 
     store.keep()
-    world = _world(without).drawn() if uncertain else _world(without)
+    there = _world(world, without)
+    there = there.drawn() if uncertain and not there.uncertain else there
+    uncertain = there.uncertain
     found = design.repeat(
-        protocol, world, trials=trials, key=key, progress=lambda done, of: tell(f"{done:,} of {of:,} trials", done / of)
+        protocol, there, trials=trials, key=key, progress=lambda done, of: tell(f"{done:,} of {of:,} trials", done / of)
     )
     # where every trial has a world of its own there is no one truth to be biased against, only an average
-    truths = trial.truth(protocol, world, key=WORLD_KEY)
+    truths = trial.truth(protocol, there, key=WORLD_KEY)
     rows = found.performances(None if uncertain else truths)
     result = {
         "protocol": protocol.name,
         "fingerprint": protocol.fingerprint,
         "key": key,
         "version": __version__,
-        "world": world.name,
+        "world": there.name,
         "trials": trials,
         "performances": [_performance(row) for row in rows],
         "average_truth" if uncertain else "truth": {name: one._asdict() for name, one in truths.items()},
     }
     if folder:
         deliver(folder, {"performances.json": to_json(result) + "\n"})
-    return result | {"lines": [f"{trials:,} trials of {protocol.name} in the world '{world.name}'", *map(_said, rows)]}
+    return result | {"lines": [f"{trials:,} trials of {protocol.name} in the world '{there.name}'", *map(_said, rows)]}
 
 
 def _performance(row: Any) -> dict[str, Any]:
@@ -174,6 +187,25 @@ def respond(dose: str, days: str, *, folder: pathlib.Path | None, tell: Tell, **
     written = deliver(folder, results | files)
     lines = [page.sentence(found), *(f"  {one}" for one in found["warnings"]), f"report: {folder / 'report.html'}"]
     return found | {"files": [str(path) for path in written], "lines": lines}
+
+
+def calibrate(*, folder: pathlib.Path | None, key: int, quick: bool, tell: Tell) -> dict[str, Any]:
+    """Fit the body to published studies: draws of its constants, and what says whether to trust them."""
+    tell("waking the simulator", None)
+    from quell import calibrate as fitting
+
+    store.keep()
+    folder = folder or pathlib.Path("out") / ("calibrate-quick" if quick else "calibrate")
+    found = fitting.run(folder, key, quick, lambda step: tell(step, None))
+    told = found["diagnosis"]
+    faults = [f"  {fault}" for fault in found["faults"]] or ["  no fault found"]
+    lines = [
+        f"{told['draws']:,} draws: largest R-hat {told['largest_rhat']:.4f} ({told['of_rhat']}), least effective draws "
+        f"{told['least_bulk']:.0f} ({told['of_bulk']}), {told['divergences']} divergences",
+        *faults,
+        f"draws: {folder / 'before-ivory.parquet'}, {folder / 'after-ivory.parquet'}",
+    ]
+    return found | {"lines": lines}
 
 
 def convert(target: pathlib.Path, name: str, *, arm: str, subject: int | None, key: int) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """What must hold of every estimator, whatever the data: symmetry, units, order, batches, and doubt where it is due."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quell.analysis import cox, means, survival
-from quell.analysis.claim import Caution, Estimate, claim_from
+from quell.analysis.claim import Caution, Estimate
 from quell.analysis.proportions import risk_difference, risk_ratio, tally
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import close, seeds
 
 N = 24
 
@@ -54,62 +55,16 @@ ESTIMATORS = {
     "log-rank": (lambda d, c: survival.logrank(d["time"], d["event"], (d["arm"] == c[0]).astype(int),
                                                strata=d["site"], include=d["include"]).test(), "test"),
 }  # fmt: skip
-each = pytest.mark.parametrize("name", ESTIMATORS)
-seeds = st.integers(0, 10_000)
+siblings = laws.Siblings(ESTIMATORS, made)
 
-
-def numbers(estimate):
-    return np.stack([np.asarray(field, float) for field in estimate[:-1]])
-
-
-def close(mine, theirs, rtol=1e-6):
-    np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-8)
-
-
-@each
-@settings(max_examples=15, deadline=None)
-@given(seed=seeds)
-def test_swapping_the_arms_flips_the_sign_and_nothing_else(name, seed):
-    estimator, scale = ESTIMATORS[name]
-    data = made(seed)
-    one, other = estimator(data, (1, 0)), estimator(data, (0, 1))
-    flip = (lambda value: -value) if scale == "difference" else (lambda value: 1 / value)
-    if scale != "test":
-        with np.errstate(divide="ignore"):
-            close([other.estimate, other.lower, other.upper], [flip(v) for v in (one.estimate, one.upper, one.lower)])
-        close(np.abs(other.statistic), np.abs(one.statistic))
-    close([other.se, other.df, other.p, other.n, other.warnings], [one.se, one.df, one.p, one.n, one.warnings])
-
-
-@each
-@settings(max_examples=10, deadline=None)
-@given(seed=seeds)
-def test_the_order_of_the_rows_means_nothing(name, seed):
-    estimator, _ = ESTIMATORS[name]
-    data = made(seed)
-    order = np.random.default_rng(seed).permutation(N)
-    shuffled = {key: values[order] for key, values in data.items()}
-    close(numbers(estimator(shuffled, (1, 0))), numbers(estimator(data, (1, 0))))
-
-
-@each
-@settings(max_examples=6, deadline=None)
-@given(seed=seeds)
-def test_a_batch_is_its_trials_one_by_one(name, seed):
-    estimator, _ = ESTIMATORS[name]
-    data = made(seed, (2, 3))
-    whole = estimator(data, (1, 0))
-    assert np.shape(whole.estimate) == (2, 3)
-    for index in np.ndindex(2, 3):
-        alone = estimator({key: values[index] for key, values in data.items()}, (1, 0))
-        close(numbers(whole.row(index)), numbers(alone))
-
-
-@each
-def test_an_empty_batch_is_an_empty_answer(name):
-    estimator, _ = ESTIMATORS[name]
-    data = {key: values[:0] for key, values in made(1, (2,)).items()}
-    assert np.shape(estimator(data, (1, 0)).p) == (0,)
+test_swapping_the_arms_flips_the_sign_and_nothing_else = laws.swap(siblings, 15)
+test_the_order_of_the_rows_means_nothing = laws.order(siblings, 10)
+test_a_batch_is_its_trials_one_by_one = laws.batch(siblings, 6)
+test_an_empty_batch_is_an_empty_answer = laws.empty_batch(siblings)
+# scaled times are no longer whole days: the ranked ladder must agree with the day grid
+test_time_in_other_units_changes_no_test = laws.scaled(
+    siblings, 15, ("hazard ratio", "log-rank"), lambda data, scale: {**data, "time": data["time"] * scale}
+)
 
 
 @settings(max_examples=20, deadline=None)
@@ -123,16 +78,6 @@ def test_units_scale_the_estimate(seed, scale, shift):
         for field in ("estimate", "se", "lower", "upper"):
             close(getattr(other, field) / scale, getattr(one, field))
         close([other.p, other.statistic], [one.p, one.statistic])
-
-
-@settings(max_examples=15, deadline=None)
-@given(seed=seeds, scale=st.floats(0.01, 100))
-def test_time_in_other_units_changes_no_test(seed, scale):
-    data = made(seed)
-    for name in ("hazard ratio", "log-rank"):
-        estimator, _ = ESTIMATORS[name]
-        # scaled times are no longer whole days: the ranked ladder must agree with the day grid
-        close(numbers(estimator({**data, "time": data["time"] * scale}, (1, 0))), numbers(estimator(data, (1, 0))))
 
 
 @settings(max_examples=15, deadline=None)
@@ -171,21 +116,7 @@ def degenerate():
     yield "negative outcome", {**whole, "outcome": -whole["outcome"]}
 
 
-@each
-@pytest.mark.parametrize(
-    ("case", "data"), list(degenerate()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_degenerate_data_give_an_answer_or_a_doubt(name, case, data):
-    estimator, scale = ESTIMATORS[name]
-    result = estimator(data, (1, 0))
-    said = [value for value in (result.p,) if np.isnan(value)]
-    if scale != "test":
-        said += [value for value in (result.estimate, result.lower, result.upper) if np.isnan(value)]
-    if said:
-        assert result.warnings > 0, f"{name} of {case}: {result}"
-    batch = {key: np.stack([values, made(4)[key]]) for key, values in data.items()}
-    close(numbers(estimator(batch, (1, 0)).row(0)), numbers(result))
-    assert claim_from(result, name=name, method=name).sentence.endswith(f"n = {int(result.n)}")
+test_degenerate_data_give_an_answer_or_a_doubt = laws.degenerate(siblings, degenerate())
 
 
 def test_nothing_happening_is_no_evidence():

@@ -1,5 +1,6 @@
 """What must hold of every Bayesian reading: data add up, flat priors step back, arms mirror, conflicts are seen."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quell.analysis import bayes, borrowing, cox, means
-from quell.analysis.claim import Caution, ClaimError, Estimate, claim_from, critical, normal_estimate
+from quell.analysis.claim import Caution, Estimate, claim_from, critical, normal_estimate
 from quell.analysis.mixtures import beta, flat, gamma, normal
 from quell.analysis.posteriors import two_proportions, two_rates
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import seeds
 
-seeds = st.integers(0, 10_000)
 MEASURES = ("difference", "ratio", "odds ratio")
 each_measure = pytest.mark.parametrize("measure", MEASURES)
 
 
-def close(mine, theirs, rtol=1e-9, atol=1e-12):
-    np.testing.assert_allclose(np.asarray(mine, float), np.asarray(theirs, float), rtol=rtol, atol=atol)
+close = functools.partial(laws.close, rtol=1e-9, atol=1e-12)
 
 
 def estimate(value, se, df=np.inf, n=40):
@@ -272,26 +273,38 @@ def test_proportions_mirror_and_pool():
     close([pooled.mean, pooled.sd], [exact.mean, exact.sd], rtol=1e-4)
 
 
-@settings(max_examples=2, deadline=None)
-@given(seed=seeds)
-def test_a_batch_is_its_trials_one_by_one(seed):
+def made(seed, trials=()):
+    """What trials showed: an effect with its error, and counts."""
     draw = np.random.default_rng(seed)
-    value, se, df = draw.normal(0, 1, (2, 3)), draw.uniform(0.1, 0.5, (2, 3)), draw.choice([2.0, 30.0, np.inf], (2, 3))
-    events, n = draw.integers(0, 10, (2, 3)), draw.integers(10, 40, (2, 3))
-    prior, share = priors()["robust"], borrowing.robust(beta(11, 32), beta(1, 1))
+    return {
+        "value": draw.normal(0, 1, trials),
+        "se": draw.uniform(0.1, 0.5, trials),
+        "df": draw.choice([2.0, 30.0, np.inf], trials),
+        "events": draw.integers(0, 10, trials),
+        "n": draw.integers(10, 40, trials),
+    }
 
-    def read(index):
-        result = estimate(value[index], se[index], df[index])
-        wholes = [bayes.effect(result, prior), two_proportions(share.updated(events[index], n[index]), beta(3, 9))]
-        counts, time = np.stack([events[index], events[index] + 1], -1)[..., None, :], np.full((1, 2), 30.0)
-        wholes.append(bayes.hazard_ratio(counts, time, prior))
-        wholes.append(two_rates(gamma(1, 1).updated(events[index], n[index]), gamma(2, 9)))
-        return [bayes.reading(posterior, 10) for posterior in wholes]
 
-    for k, together in enumerate(read(...)):
-        for index in np.ndindex(2, 3):
-            alone = read(index)[k]
-            close(together.row(index)[:4], alone[:4], rtol=1e-8, atol=1e-9)
+def hazards(d):
+    counts, time = np.stack([d["events"], d["events"] + 1], -1)[..., None, :], np.full((1, 2), 30.0)
+    return bayes.hazard_ratio(counts, time, priors()["robust"])
+
+
+def read(posterior):
+    return lambda d, contrast: bayes.reading(posterior(d), d["n"])
+
+
+# name: (estimator of (data, contrast), scale)
+READINGS = {
+    "effect": (read(lambda d: bayes.effect(estimate(d["value"], d["se"], d["df"]), priors()["robust"])), "size"),
+    "proportions": (read(lambda d: two_proportions(borrowing.robust(beta(11, 32), beta(1, 1)).updated(d["events"], d["n"]),
+                                                   beta(3, 9))), "size"),
+    "hazards": (read(hazards), "size"),
+    "rates": (read(lambda d: two_rates(gamma(1, 1).updated(d["events"], d["n"]), gamma(2, 9))), "size"),
+}  # fmt: skip
+readings = laws.Siblings(READINGS, made, 1e-8, 1e-9)
+test_a_batch_is_its_trials_one_by_one = laws.batch(readings, 2)
+test_an_empty_batch_is_an_empty_answer = laws.empty_batch(readings)
 
 
 def test_what_was_not_estimated_is_not_believed():
@@ -325,15 +338,6 @@ def test_tiny_samples_have_a_posterior_or_none():
     assert known.tolist() == [False, False, True, False]
     informed = bayes.MeansPrior(patients=(2.0, 2.0), shape=2.0, scale=1.0)
     assert np.all(np.isfinite(bayes.reading(bayes.two_means(y, np.array([0, 1, 0, 1]), prior=informed), 1).lower))
-
-
-def test_an_empty_batch_is_an_empty_answer():
-    nothing = np.zeros(0)
-    assert bayes.reading(bayes.effect(estimate(nothing, nothing, nothing), normal(0, 1)), nothing).estimate.shape == (
-        0,
-    )
-    shares = two_proportions(beta(1, 1).updated(nothing, nothing), beta(1, 1))
-    assert bayes.reading(shares, nothing).estimate.shape == (0,)
 
 
 def test_a_wider_level_is_a_wider_interval_and_words_travel():
@@ -374,7 +378,4 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "words"), MISTAKES)
-def test_a_mistake_is_answered_with_a_sentence(ask, words):
-    with pytest.raises(ClaimError, match=words):
-        ask()
+test_a_mistake_is_answered_with_a_sentence = laws.mistakes(MISTAKES)

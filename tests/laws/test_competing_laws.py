@@ -1,17 +1,17 @@
 """What must hold of competing risks, whatever the data: nobody is lost, symmetry, order, batches, units, and doubt."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quell.analysis import armcounts, competing, survival
-from quell.analysis.claim import Caution, ClaimError
+from quell.analysis.claim import Caution
 from quell.analysis.fine_gray import fine_gray
 from quell.analysis.gray import gray
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import close, numbers, seeds
 
 N = 26
-seeds = st.integers(0, 10_000)
 
 
 def made(seed, trials=()):
@@ -48,80 +48,23 @@ ESTIMATORS = {
     "Gray": (lambda d, c: gray(d["time"], d["cause"], chosen(d, c), strata=d["site"], rho=0.5).test(), "test"),
     "Fine-Gray": (lambda d, c: fine_gray(d["time"], d["cause"], with_arm(d, c), include=d["include"]).ratio(0), "ratio"),
 }  # fmt: skip
-each = pytest.mark.parametrize("name", ESTIMATORS)
 
 
-def numbers(estimate):
-    return np.stack([np.asarray(field, float) for field in estimate[:-1]])
-
-
-def close(mine, theirs, rtol=1e-6):
-    np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-8)
-
-
-def settled(estimate):
+def settled(name, estimate):
     """A fit on its way to infinity stops where it stops: of that, only the doubt is compared."""
     return not np.any(estimate.warnings & (Caution.SEPARATION | Caution.NOT_CONVERGED))
 
 
-@each
-@settings(max_examples=12, deadline=None)
-@given(seed=seeds)
-def test_swapping_the_arms_flips_the_sign_and_nothing_else(name, seed):
-    estimator, scale = ESTIMATORS[name]
-    data = made(seed)
-    one, other = estimator(data, (1, 0)), estimator(data, (0, 1))
-    assert settled(one) == settled(other)
-    if not settled(one):
-        return
-    flip = (lambda value: -value) if scale == "difference" else (lambda value: 1 / value)
-    if scale != "test":
-        close([other.estimate, other.lower, other.upper], [flip(v) for v in (one.estimate, one.upper, one.lower)])
-        close(other.statistic, -one.statistic)
-    close([other.se, other.df, other.p, other.n, other.warnings], [one.se, one.df, one.p, one.n, one.warnings])
+siblings = laws.Siblings(ESTIMATORS, made, settled=settled)
 
-
-@each
-@settings(max_examples=8, deadline=None)
-@given(seed=seeds)
-def test_the_order_of_the_rows_means_nothing(name, seed):
-    estimator, _ = ESTIMATORS[name]
-    data = made(seed)
-    order = np.random.default_rng(seed).permutation(N)
-    shuffled = {key: values[order] for key, values in data.items()}
-    one, other = estimator(data, (1, 0)), estimator(shuffled, (1, 0))
-    if settled(one):
-        close(numbers(other), numbers(one))
-
-
-@each
-@settings(max_examples=5, deadline=None)
-@given(seed=seeds)
-def test_a_batch_is_its_trials_one_by_one_in_whatever_parts(name, seed):
-    estimator, _ = ESTIMATORS[name]
-    data = made(seed, (2, 3))
-    whole = estimator(data, (1, 0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(armcounts, "AT_A_TIME", 1)
-        close(numbers(estimator(data, (1, 0))), numbers(whole))
-    for index in np.ndindex(2, 3):
-        alone = estimator({key: values[index] for key, values in data.items()}, (1, 0))
-        if settled(alone):
-            close(numbers(whole.row(index)), numbers(alone))
-    assert np.shape(estimator({key: values[:0] for key, values in data.items()}, (1, 0)).p) == (0, 3)
-
-
-@each
-@settings(max_examples=8, deadline=None)
-@given(seed=seeds)
-def test_time_in_other_units_changes_no_test(name, seed):
-    estimator, scale = ESTIMATORS[name]
-    if scale == "difference":
-        return
-    data = made(seed)
-    one = estimator(data, (1, 0))
-    if settled(one):
-        close(numbers(estimator({**data, "time": data["time"] * 0.37}, (1, 0))), numbers(one))
+test_swapping_the_arms_flips_the_sign_and_nothing_else = laws.swap(siblings, 12)
+test_the_order_of_the_rows_means_nothing = laws.order(siblings, 8)
+test_a_batch_is_its_trials_one_by_one = laws.batch(siblings, 5)
+test_a_batch_is_the_same_in_whatever_parts = laws.pieces(siblings, 5, (armcounts, "AT_A_TIME", 1))
+test_an_empty_batch_is_an_empty_answer = laws.empty_batch(siblings)
+test_time_in_other_units_changes_no_test = laws.scaled(
+    siblings, 8, ("Gray", "Fine-Gray"), lambda data, scale: {**data, "time": data["time"] * scale}
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -175,7 +118,7 @@ def test_units_of_a_covariate_scale_its_coefficient(seed, scale, shift):
     d = made(seed)
     one = fine_gray(d["time"], d["cause"], d["covariates"])
     other = fine_gray(d["time"], d["cause"], shift + scale * d["covariates"])
-    if settled(one):
+    if settled("Fine-Gray", one):
         close(other.coefficients * scale, one.coefficients)
         close(other.se * scale, one.se)
         close(other.log_likelihood, one.log_likelihood)
@@ -210,22 +153,13 @@ def degenerate():
     yield "the covariate is the arm", {**base, "covariates": base["arm"][:, None].astype(float)}
 
 
-@each
-@pytest.mark.parametrize(
-    ("case", "data"), list(degenerate()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_degenerate_data_give_an_answer_or_a_doubt(name, case, data):
-    estimator, scale = ESTIMATORS[name]
-    found = estimator(data, (1, 0))
-    said = [found.p] if scale == "test" else [found.estimate, found.lower, found.upper, found.p]
-    if np.isnan(said).any():
-        assert found.warnings > 0, f"{name} of {case}: {found}"
-    if len(data["arm"]) == N and settled(found):
-        other = made(4)
-        batch = {key: np.stack([values, other[key]]) for key, values in data.items()}
-        close(numbers(estimator(batch, (1, 0)).row(0)), numbers(found))
-    one = competing.incidence_at(data["time"], data["cause"], 100)
-    assert np.isnan(one.estimate) == bool(one.warnings & Caution.NOT_ESTIMABLE)
+test_degenerate_data_give_an_answer_or_a_doubt = laws.degenerate(siblings, degenerate())
+
+
+def test_a_curve_without_an_estimate_says_so():
+    for case, data in degenerate():
+        one = competing.incidence_at(data["time"], data["cause"], 100)
+        assert np.isnan(one.estimate) == bool(one.warnings & Caution.NOT_ESTIMABLE), case
 
 
 def test_an_arm_without_the_event_has_no_subdistribution_ratio_and_says_so():
@@ -247,7 +181,4 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "words"), MISTAKES)
-def test_a_mistake_is_answered_with_a_sentence(ask, words):
-    with pytest.raises(ClaimError, match=words):
-        ask(made(1))
+test_a_mistake_is_answered_with_a_sentence = laws.mistakes(MISTAKES, made(1))

@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quell.analysis import cox as room
-from quell.analysis.claim import Caution, ClaimError
-from quell.analysis.cox import FollowUp, cox, firth, fit, hazard_ratio
+from quell.analysis.claim import Caution
+from quell.analysis.cox import Spells, cox, firth, fit, hazard_ratio
 from quell.analysis.cox_prediction import predicted_survival
 from quell.analysis.cox_robust import residuals
 from quell.analysis.proportionality import proportionality, proportionality_of_arms
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import close, seeds
 
 N = 40
-seeds = st.integers(0, 10_000)
 few = settings(max_examples=10, deadline=None)
 
 
@@ -22,7 +23,7 @@ def made(seed, trials=()):
     shape = (*trials, N)
     x = np.stack([draw.integers(0, 2, shape), draw.normal(3, 2, shape)], -1).astype(float)
     time = np.ceil(draw.exponential(60 * np.exp(-0.3 * x[..., 0]), shape))
-    return FollowUp(
+    return Spells(
         time=np.minimum(time, 100.0),
         event=(time <= 100) & (draw.random(shape) < 0.8),
         covariates=x,
@@ -38,40 +39,27 @@ def clusters(seed, trials=()):
     return np.random.default_rng(seed).integers(0, 25, (*trials, N))
 
 
-def some(follow_up, index):
-    return FollowUp(*(None if field is None else field[index] for field in follow_up))
-
-
 def numbers(fitted):
     return [np.asarray(getattr(fitted, name), float) for name in room.ARRAYS]
 
 
-def close(mine, theirs, rtol=1e-6):
-    for one, other in zip(mine, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-8)
+def asked(ties):
+    """Everything that a fit and its test of proportionality say."""
+
+    def answer(data, contrast):
+        fitted = fit(data["rows"], ties=ties, cluster=data["people"])
+        test = proportionality(data["rows"], fitted)
+        return [*numbers(fitted), test.chi_square, test.global_p]
+
+    return answer
 
 
-@few
-@given(seed=seeds)
-def test_the_order_of_the_rows_means_nothing(seed):
-    rows, people = made(seed), clusters(seed)
-    order = np.random.default_rng(seed).permutation(N)
-    close(numbers(fit(some(rows, order), cluster=people[order])), numbers(fit(rows, cluster=people)))
-
-
-@few
-@given(seed=seeds)
-def test_a_batch_is_its_trials_one_by_one(seed):
-    rows, people = made(seed, (2, 3)), clusters(seed, (2, 3))
-    for ties in ("efron", "breslow"):
-        whole = fit(rows, ties=ties, cluster=people)
-        tests = proportionality(rows, whole)
-        assert whole.coefficients.shape == (2, 3, 2)
-        for index in np.ndindex(2, 3):
-            alone = fit(some(rows, index), ties=ties, cluster=people[index])
-            close([one[index] for one in numbers(whole)], numbers(alone))
-            test = proportionality(some(rows, index), alone)
-            close([tests.chi_square[index], tests.global_p[index]], [test.chi_square, test.global_p])
+siblings = laws.Siblings(
+    {ties: (asked(ties), "fit") for ties in ("efron", "breslow")},
+    lambda seed, trials=(): {"rows": made(seed, trials), "people": clusters(seed, trials)},
+)
+test_the_order_of_the_rows_means_nothing = laws.order(siblings, 10)
+test_a_batch_is_its_trials_one_by_one = laws.batch(siblings, 10)
 
 
 @few
@@ -88,7 +76,7 @@ def test_how_trials_are_grouped_means_nothing(seed):
     finally:
         room.VALUES_AT_ONCE = before
     ending = np.arange(9) != 4
-    close([one[ending] for one in numbers(parts)], [one[ending] for one in numbers(whole)])
+    close(laws.part(numbers(parts), ending), laws.part(numbers(whole), ending))
     assert parts.warnings[4] == whole.warnings[4] and whole.warnings[4] & Caution.SEPARATION
 
 
@@ -111,7 +99,7 @@ def test_a_row_split_in_two_is_the_same_person(seed):
     middle = (rows.entry + rows.time) / 2
     early = rows._replace(time=middle, event=np.zeros(N, bool))
     late = rows._replace(entry=middle)
-    both = FollowUp(*(np.concatenate([one, other]) for one, other in zip(early, late, strict=True)))
+    both = laws.each_array(lambda *halves: np.concatenate(halves), early, late)
     for ties in ("efron", "breslow"):
         whole, parts = fit(rows, ties=ties, cluster=people), fit(both, ties=ties, cluster=np.tile(people, 2))
         close(
@@ -176,12 +164,11 @@ def test_degenerate_data_give_an_answer_or_a_doubt(case, rows):
     assert np.isfinite(predicted.estimate) or predicted.warnings, case
     # a bad trial does not spoil the one beside it
     other = made(4)._replace(entry=rows.entry if rows.entry is None else made(4).entry, include=rows.include)
-    pair = FollowUp(*(None if a is None else np.stack([a, b]) for a, b in zip(rows, other, strict=True)))
-    close([one[1] for one in numbers(fit(pair))], numbers(fit(other)))
+    close(laws.part(numbers(fit(laws.together(rows, other))), 1), numbers(fit(other)))
 
 
 def test_a_batch_of_no_trials():
-    rows = FollowUp(np.zeros((0, 5)), np.zeros((0, 5)), np.zeros((0, 5, 2)))
+    rows = Spells(np.zeros((0, 5)), np.zeros((0, 5)), np.zeros((0, 5, 2)))
     assert fit(rows, cluster=np.arange(5)).coefficients.shape == (0, 2)
     assert proportionality(rows, fit(rows)).chi_square.shape == (0, 2)
     assert firth(rows.time, rows.event, rows.covariates).se.shape == (0, 2)
@@ -204,17 +191,14 @@ ASKED = [
     (lambda: cox(T, E, X[:5]), "give covariates as"),
     (lambda: cox(T, E[:4], X), "do not fit together"),
     (lambda: cox(T, E, X[:, :0]), "at least one column"),
-    (lambda: predicted_survival(FollowUp(T, E, X, strata=E), cox(T, E, X), np.zeros(1), 3), "one stratum at a time"),
+    (lambda: predicted_survival(Spells(T, E, X, strata=E), cox(T, E, X), np.zeros(1), 3), "one stratum at a time"),
     (lambda: cox(T, E, X, ties="exact"), "'efron' or 'breslow'"),
     (lambda: cox(T, E, X, cluster=np.arange(3)), "one code per row"),
-    (lambda: fit(FollowUp(T, E, X, weights=-np.ones(6))), "weight is negative"),
+    (lambda: fit(Spells(T, E, X, weights=-np.ones(6))), "weight is negative"),
     (lambda: firth(T, E, X, interval="exact"), "'profile' or 'wald'"),
-    (lambda: residuals(FollowUp(T, E, X), np.zeros(1), "deviance"), "'martingale', 'score', 'dfbeta' or 'schoenfeld'"),
-    (lambda: proportionality(FollowUp(T, E, X), cox(T, E, X), "sqrt"), "'km', 'identity', 'rank' or 'log'"),
+    (lambda: residuals(Spells(T, E, X), np.zeros(1), "deviance"), "'martingale', 'score', 'dfbeta' or 'schoenfeld'"),
+    (lambda: proportionality(Spells(T, E, X), cox(T, E, X), "sqrt"), "'km', 'identity', 'rank' or 'log'"),
 ]
 
 
-@pytest.mark.parametrize(("ask", "words"), ASKED)
-def test_a_mistake_is_answered_with_a_sentence(ask, words):
-    with pytest.raises(ClaimError, match=words):
-        ask()
+test_a_mistake_is_answered_with_a_sentence = laws.mistakes(ASKED)

@@ -1,5 +1,7 @@
 """What must hold of missing-data methods, whatever the data: symmetry, units, order, batches, limits, and doubt."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -21,8 +23,12 @@ from quell.analysis.strategies import (
 )
 from quell.analysis.tipping import delta_response, tipping_point
 from quell.questions import IntercurrentEvent
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import numbers
 
 rules = pytest.mark.parametrize("rule", RULES)
+COVARIANCES = ("pooled", "by arm")
+each_covariance = pytest.mark.parametrize("covariance", COVARIANCES)
 N, VISITS = 36, 3
 
 
@@ -40,12 +46,7 @@ def made(seed=0, trials=(), effect=-1.0, dropout=(0.15, 0.15)):
     return FollowUp(y, arm, x[..., None])
 
 
-def numbers(estimate):
-    return np.stack([np.asarray(field, float) for field in estimate[:-1]])
-
-
-def close(mine, theirs, rtol=1e-7):
-    np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-9)
+close = functools.partial(laws.close, rtol=1e-7, atol=1e-9)
 
 
 def imputed(data, assumption=AT_RANDOM, **options):
@@ -53,7 +54,7 @@ def imputed(data, assumption=AT_RANDOM, **options):
 
 
 @rules
-@pytest.mark.parametrize("covariance", ["pooled", "by arm"])
+@each_covariance
 def test_nothing_missing_is_the_plain_analysis_to_the_last_bit(rule, covariance):
     data = made(dropout=(0, 0))
     plain = ancova(data.outcome[..., -1], data.arm, covariates=data.covariates)
@@ -81,25 +82,30 @@ def test_where_only_the_reference_drops_out_every_rule_is_missing_at_random():
         close(numbers(imputed(data, Assumption(rule, reference=0))), numbers(imputed(data)))
 
 
-@rules
-@pytest.mark.parametrize("covariance", ["pooled", "by arm"])
-def test_swapping_the_labels_and_the_reference_flips_the_sign(rule, covariance):
-    data = made(3)
-    one = conditional_mean(data, Assumption(rule, reference=0, covariance=covariance))
-    swapped = data._replace(arm=1 - data.arm)
-    other = conditional_mean(swapped, Assumption(rule, reference=1, covariance=covariance))
-    close([other.estimate, other.se, other.lower, other.p], [-one.estimate, one.se, -one.upper, one.p])
-    back = imputed(data, Assumption(rule, covariance=covariance), contrast=(0, 1))
-    there = imputed(data, Assumption(rule, covariance=covariance))
-    close([back.estimate, back.se, back.p], [-there.estimate, there.se, there.p])
+def assuming(rule, covariance):
+    """The effect under a rule whose reference is the control arm, with the arms named anew where they are swapped."""
+
+    def estimate(data, contrast):
+        swapped = data._replace(arm=data.arm if contrast == (1, 0) else 1 - data.arm)
+        return conditional_mean(swapped, Assumption(rule, reference=contrast[1], covariance=covariance))
+
+    return estimate
 
 
-@rules
-def test_the_order_of_the_rows_means_nothing(rule):
-    data = made(4)
-    order = np.random.default_rng(4).permutation(N)
-    shuffled = FollowUp(*(field[order] for field in data[:3]))
-    close(numbers(conditional_mean(shuffled, Assumption(rule))), numbers(conditional_mean(data, Assumption(rule))))
+def drawn(rule, covariance):
+    return lambda data, contrast: imputed(data, Assumption(rule, covariance=covariance), contrast=contrast)
+
+
+# name: (estimator of (data, contrast), scale)
+ESTIMATORS, DRAWN = (
+    {f"{rule}, {covariance}": (method(rule, covariance), "difference") for rule in RULES for covariance in COVARIANCES}
+    for method in (assuming, drawn)
+)
+siblings = laws.Siblings(ESTIMATORS, made, 1e-7, 1e-9)
+
+test_swapping_the_labels_and_the_reference_flips_the_sign = laws.swap(siblings, 2)
+test_the_other_contrast_of_the_same_draws_has_the_other_sign = laws.swap(siblings._replace(estimators=DRAWN), 1)
+test_the_order_of_the_rows_means_nothing = laws.order(siblings, 2)
 
 
 @rules
@@ -120,7 +126,7 @@ def test_a_batch_is_its_trials_one_by_one(rule):
     random = imputed(data, assumption)
     assert np.shape(whole.estimate) == np.shape(random.p) == (2, 2)
     for number, index in enumerate(np.ndindex(2, 2)):
-        alone = FollowUp(*(field[index] for field in data[:3]))
+        alone = laws.part(data, index)
         close(numbers(whole.row(index)), numbers(conditional_mean(alone, assumption)))
         own = multiple_imputation(alone, assumption, imputations=4, burn_in=15, key=keys.at(7, "trial", number))
         close(numbers(random.row(index)), numbers(own.pooled))
@@ -128,16 +134,16 @@ def test_a_batch_is_its_trials_one_by_one(rule):
 
 def test_trials_may_bring_their_own_keys_and_differ_in_them():
     data = made(6, (2,))
-    same = FollowUp(*(np.stack([field[0], field[0]]) for field in data[:3]))
+    alone = laws.part(data, 0)
+    same = laws.together(alone, alone)
     words = keys.data(keys.each(3, ["a", "b"]))
     result = multiple_imputation(same, imputations=3, burn_in=5, key=keys.of(words)).pooled.estimate
     assert result[0] != result[1]
-    alone = FollowUp(*(field[0] for field in data[:3]))
     close(result[1], multiple_imputation(alone, imputations=3, burn_in=5, key=keys.at(3, "b")).pooled.estimate)
 
 
 def test_an_empty_batch_is_an_empty_answer():
-    data = FollowUp(*(field[:0] for field in made(1, (2,))[:3]))
+    data = laws.part(made(1, (2,)), slice(0, 0))
     assert conditional_mean(data).p.shape == (0,) and imputed(data).p.shape == (0,)
     assert tipping_point(data, deltas=np.zeros(3)).path.p.shape == (0, 3)
 
@@ -221,7 +227,7 @@ def broken():
 
 @pytest.mark.parametrize("what", ["constant", "all missing", "arm unseen", "repeated", "few"])
 @pytest.mark.parametrize("method", [conditional_mean, imputed])
-@pytest.mark.parametrize("covariance", ["pooled", "by arm"])
+@each_covariance
 def test_a_broken_trial_answers_with_a_caution_and_spoils_no_other(what, method, covariance):
     sound, cases = broken()
     data = FollowUp(np.stack([sound.outcome, cases[what]]), sound.arm, sound.covariates)

@@ -1,5 +1,6 @@
 """What must hold of every comparison of proportions: symmetry, coherence of interval and test, batches, empty cells."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quell.analysis import stratified_proportions as stratified
-from quell.analysis.claim import Caution, ClaimError, claim_from
+from quell.analysis.claim import Caution, claim_from
 from quell.analysis.counts import stratified_tally
 from quell.analysis.exact_proportions import barnard, boschloo, fisher
 from quell.analysis.proportions import (
@@ -22,28 +23,40 @@ from quell.analysis.proportions import (
     risk_ratio,
     tally,
 )
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import seeds
 
+
+def swapped(t):
+    return Tally(t.events_control, t.n_control, t.events_active, t.n_active)
+
+
+def asked(estimator):
+    """An estimator of the counts, whichever arm is called active."""
+    return lambda t, contrast: estimator(t if contrast == (1, 0) else swapped(t))
+
+
+# name: (estimator of (counts, contrast), scale)
 ESTIMATORS = {
-    **{f"difference, {m}": (lambda t, m=m: risk_difference(t, method=m), "difference") for m in DIFFERENCES},
-    **{f"ratio, {m}": (lambda t, m=m: risk_ratio(t, method=m), "ratio") for m in ("miettinen-nurminen", "log")},
-    **{f"odds ratio, {m}": (lambda t, m=m: odds_ratio(t, method=m), "ratio")
+    **{f"difference, {m}": (asked(lambda t, m=m: risk_difference(t, method=m)), "difference") for m in DIFFERENCES},
+    **{f"ratio, {m}": (asked(lambda t, m=m: risk_ratio(t, method=m)), "ratio") for m in ("miettinen-nurminen", "log")},
+    **{f"odds ratio, {m}": (asked(lambda t, m=m: odds_ratio(t, method=m)), "ratio")
        for m in ("exact", "mid-p", "miettinen-nurminen", "log")},
-    **{f"difference, {test}": (lambda t, test=test: risk_difference(t, test=test), "difference")
+    **{f"difference, {test}": (asked(lambda t, test=test: risk_difference(t, test=test)), "difference")
        for test in ("pearson", "mid-p", "barnard", "boschloo")},
 }  # fmt: skip
 WITHIN = {
-    **{f"common difference, {m}": (lambda t, m=m: stratified.common_difference(t, method=m), "difference")
+    **{f"common difference, {m}": (asked(lambda t, m=m: stratified.common_difference(t, method=m)), "difference")
        for m in ("miettinen-nurminen", "sato", "newcombe", "summary score", "wald")},
-    **{f"common difference, {w} weights": (lambda t, w=w: stratified.common_difference(t, weights=w), "difference")
-       for w in ("miettinen-nurminen",)},
-    "common ratio": (stratified.common_ratio, "ratio"),
-    "common odds ratio": (stratified.common_odds_ratio, "ratio"),
-    "CMH": (stratified.cochran_mantel_haenszel, "test"),
-    "Breslow-Day": (stratified.breslow_day, "test"),
-    "alike": (stratified.differences_alike, "test"),
+    "common difference, miettinen-nurminen weights": (
+        asked(lambda t: stratified.common_difference(t, weights="miettinen-nurminen")), "difference"),
+    "common ratio": (asked(stratified.common_ratio), "ratio"),
+    "common odds ratio": (asked(stratified.common_odds_ratio), "ratio"),
+    "CMH": (asked(stratified.cochran_mantel_haenszel), "test"),
+    "Breslow-Day": (asked(stratified.breslow_day), "test"),
+    "alike": (asked(stratified.differences_alike), "test"),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", ESTIMATORS)
-each_within = pytest.mark.parametrize("name", WITHIN)
 
 TABLES = Tally(*(np.array(column) for column in zip(
     *[(0, 6, 3, 7), (3, 9, 3, 9), (7, 7, 2, 8), (1, 8, 6, 9), (0, 5, 0, 6), (5, 5, 6, 6), (4, 10, 0, 9), (9, 30, 15, 28)],
@@ -51,20 +64,11 @@ TABLES = Tally(*(np.array(column) for column in zip(
 )))  # fmt: skip
 
 
-def swapped(t):
-    return Tally(t.events_control, t.n_control, t.events_active, t.n_active)
-
-
 def failures(t):
     return Tally(t.n_active - t.events_active, t.n_active, t.n_control - t.events_control, t.n_control)
 
 
-def numbers(estimate):
-    return np.stack([np.asarray(field, float) for field in estimate[:-1]])
-
-
-def close(mine, theirs, rtol=1e-7):
-    np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-9)
+close = functools.partial(laws.close, rtol=1e-7, atol=1e-9)
 
 
 def strata(seed, trials=()):
@@ -74,14 +78,14 @@ def strata(seed, trials=()):
     return Tally(draw.binomial(n1, risk), n1, draw.binomial(n0, risk), n0)
 
 
+siblings = laws.Siblings(ESTIMATORS, lambda seed, trials=(): TABLES, 1e-7, 1e-9)
+within = laws.Siblings(WITHIN, strata, 1e-7, 1e-9)
+
+
 @each
 def test_swapping_the_arms_flips_the_sign_and_nothing_else(name):
     estimator, scale = ESTIMATORS[name]
-    one, other = estimator(TABLES), estimator(swapped(TABLES))
-    with np.errstate(divide="ignore"):
-        flipped = [-v if scale == "difference" else 1 / v for v in (one.estimate, one.upper, one.lower)]
-    close([other.estimate, other.lower, other.upper], flipped)
-    close([other.se, other.p, other.n, other.warnings], [one.se, one.p, one.n, one.warnings])
+    laws.turned_round(siblings, scale, estimator(TABLES, (1, 0)), estimator(TABLES, (0, 1)))
 
 
 @each
@@ -89,21 +93,18 @@ def test_counting_failures_instead_turns_the_difference_and_the_odds_round(name)
     estimator, scale = ESTIMATORS[name]
     if name.startswith("ratio"):
         pytest.skip("a risk ratio is not symmetric in what is counted")
-    one, other = estimator(TABLES), estimator(failures(TABLES))
-    with np.errstate(divide="ignore"):
-        flipped = [-v if scale == "difference" else 1 / v for v in (one.estimate, one.upper, one.lower)]
-    close([other.estimate, other.lower, other.upper], flipped)
+    one, other = estimator(TABLES, (1, 0)), estimator(failures(TABLES), (1, 0))
+    close([other.estimate, other.lower, other.upper], laws.turned(scale, one))
     close([other.se, other.p], [one.se, one.p])
 
 
 @each
 def test_a_batch_is_its_trials_one_by_one_and_limits_are_in_order(name):
     estimator, _ = ESTIMATORS[name]
-    whole = estimator(TABLES)
-    for k in range(len(TABLES.n)):
-        alone = estimator(Tally(*(np.asarray(field)[k] for field in TABLES[:4])))
-        close(numbers(whole.row(k)), numbers(alone))
-        assert claim_from(alone, name=name, method=name).n == TABLES.n[k]
+    laws.one_by_one(siblings, name, TABLES, (8,))
+    whole = estimator(TABLES, (1, 0))
+    for k in range(8):
+        assert claim_from(whole.row(k), name=name, method=name).n == TABLES.n[k]
     known = np.isfinite(whole.estimate)
     assert np.all(whole.lower[known] <= whole.estimate[known] + 1e-12)
     assert np.all(whole.estimate[known] <= whole.upper[known] + 1e-12)
@@ -112,9 +113,9 @@ def test_a_batch_is_its_trials_one_by_one_and_limits_are_in_order(name):
 @each
 def test_an_empty_arm_and_an_empty_batch(name):
     estimator, _ = ESTIMATORS[name]
-    nobody = estimator(Tally(np.array(0), np.array(0), np.array(2), np.array(5)))
+    nobody = estimator(Tally(np.array(0), np.array(0), np.array(2), np.array(5)), (1, 0))
     assert np.isnan(nobody.estimate) and np.isnan(nobody.p) and nobody.warnings & Caution.EMPTY_ARM
-    assert estimator(Tally(*(np.zeros(0, int) for _ in range(4)))).p.shape == (0,)
+    assert estimator(Tally(*(np.zeros(0, int) for _ in range(4))), (1, 0)).p.shape == (0,)
 
 
 @settings(max_examples=30, deadline=None)
@@ -176,47 +177,25 @@ def test_numbers_needed_go_through_infinity_where_nothing_is_shown():
     assert unclear.through_infinity and unclear.lower < 0 < unclear.upper and unclear.estimate < unclear.lower
 
 
-@each_within
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_strata_swap_shuffle_and_batch(name, seed):
-    estimator, scale = WITHIN[name]
-    counts = strata(seed, (3,))
-    one = estimator(counts)
-    if scale != "test":
-        with np.errstate(divide="ignore"):
-            flipped = [-v if scale == "difference" else 1 / v for v in (one.estimate, one.upper, one.lower)]
-        other = estimator(swapped(counts))
-        close([other.estimate, other.lower, other.upper], flipped)
-        close([other.p, other.warnings], [one.p, one.warnings])
-    order = np.random.default_rng(seed).permutation(4)
-    shuffled = Tally(*(field[:, order] for field in counts[:4]))
-    close(numbers(estimator(shuffled)), numbers(one))
-    for k in range(3):
-        close(numbers(one.row(k)), numbers(estimator(Tally(*(field[k] for field in counts[:4])))))
+test_swapping_the_arms_of_every_stratum_flips_the_sign = laws.swap(within, 8)
+test_the_order_of_the_strata_means_nothing = laws.order(within, 8)
+test_stratified_trials_as_a_batch_are_each_alone = laws.batch(within, 8, (3,))
 
 
-@each_within
-@pytest.mark.parametrize("case", range(6))
-def test_degenerate_strata_give_an_answer_or_a_doubt(name, case):
-    estimator, scale = WITHIN[name]
-    counts = [
-        Tally(np.array([0, 0]), np.array([5, 6]), np.array([0, 0]), np.array([4, 7])),
-        Tally(np.array([5, 6]), np.array([5, 6]), np.array([4, 7]), np.array([4, 7])),
-        Tally(np.array([0, 0]), np.array([5, 6]), np.array([2, 3]), np.array([4, 7])),
-        Tally(np.array([2, 1]), np.array([5, 0]) + 1, np.array([2, 0]), np.array([4, 0])),
-        Tally(np.array([0, 0]), np.array([0, 0]), np.array([0, 0]), np.array([0, 0])),
-        Tally(np.array([1]), np.array([5]), np.array([3]), np.array([4])),
-    ][case]
-    result = estimator(counts)
-    said = [result.p] if scale == "test" else [result.p, result.estimate, result.lower, result.upper]
-    if np.isnan(said).any():
-        assert result.warnings > 0, result
-    assert claim_from(result, name=name, method=name).n == int(result.n)
+def degenerate():
+    yield "no events", Tally(np.array([0, 0]), np.array([5, 6]), np.array([0, 0]), np.array([4, 7]))
+    yield "all events", Tally(np.array([5, 6]), np.array([5, 6]), np.array([4, 7]), np.array([4, 7]))
+    yield "events in one arm", Tally(np.array([0, 0]), np.array([5, 6]), np.array([2, 3]), np.array([4, 7]))
+    yield "a stratum of one arm", Tally(np.array([2, 1]), np.array([6, 1]), np.array([2, 0]), np.array([4, 0]))
+    yield "nobody", Tally(np.array([0, 0]), np.array([0, 0]), np.array([0, 0]), np.array([0, 0]))
+    yield "one stratum", Tally(np.array([1]), np.array([5]), np.array([3]), np.array([4]))
+
+
+test_degenerate_strata_give_an_answer_or_a_doubt = laws.degenerate(within, degenerate())
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10_000))
+@given(seed=seeds)
 def test_one_stratum_is_no_stratum_and_its_score_test_is_cochrans(seed):
     draw = np.random.default_rng(seed)
     n1, n0 = draw.integers(5, 40, 2)
@@ -257,7 +236,4 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "words"), ASKED)
-def test_a_mistake_is_answered_with_a_sentence(ask, words):
-    with pytest.raises(ClaimError, match=words):
-        ask()
+test_a_mistake_is_answered_with_a_sentence = laws.mistakes(ASKED)

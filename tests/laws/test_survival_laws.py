@@ -8,14 +8,15 @@ from scipy import special
 
 from quell.analysis import armcounts, piecewise, survival
 from quell.analysis.adjusted_restricted_mean import adjusted_restricted_mean
-from quell.analysis.claim import Caution, ClaimError, Estimate
+from quell.analysis.claim import Caution, Estimate
 from quell.analysis.logrank import trend
 from quell.analysis.maxcombo import maxcombo
 from quell.analysis.normal_maximum import exceedance
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import close, seeds
 
 N = 24
 NODES = np.polynomial.legendre.leggauss(400)
-seeds = st.integers(0, 10_000)
 
 
 def made(seed, trials=()):
@@ -67,65 +68,26 @@ ESTIMATORS = {
     "modest": (lambda d, c: survival.logrank(d["time"], d["event"], chosen(d, c), weights="modest").test(), "test"),
     "MaxCombo": (lambda d, c: maxcombo(*followed(d), contrast=c, entry=d["entry"], strata=d["site"]).test(), "signed test"),
 }  # fmt: skip
-each = pytest.mark.parametrize("name", ESTIMATORS)
+siblings = laws.Siblings(ESTIMATORS, made)
 
 
 def chosen(d, contrast):
     return (d["arm"] == contrast[0]).astype(int)
 
 
-def numbers(estimate):
-    return np.stack([np.asarray(field, float) for field in estimate[:-1]])
+def in_other_units(data, scale):
+    """Times scaled are no longer whole days: ranked times must agree with the day grid."""
+    return {**data, "time": data["time"] * scale, "entry": data["entry"] * scale}
 
 
-def close(mine, theirs, rtol=1e-6):
-    np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-8)
-
-
-@each
-@settings(max_examples=8, deadline=None)
-@given(seed=seeds)
-def test_swapping_the_arms_flips_the_sign_and_nothing_else(name, seed):
-    estimator, scale = ESTIMATORS[name]
-    data = made(seed)
-    one, other = estimator(data, (1, 0)), estimator(data, (0, 1))
-    flip = (lambda value: -value) if scale == "difference" else (lambda value: 1 / value)
-    if "test" not in scale:
-        with np.errstate(divide="ignore"):
-            close([other.estimate, other.lower, other.upper], [flip(v) for v in (one.estimate, one.upper, one.lower)])
-    close(other.statistic, one.statistic if scale == "test" else -one.statistic)
-    close([other.se, other.df, other.p, other.n, other.warnings], [one.se, one.df, one.p, one.n, one.warnings])
-
-
-@each
-@settings(max_examples=6, deadline=None)
-@given(seed=seeds)
-def test_the_order_of_the_rows_and_the_unit_of_time_mean_nothing(name, seed):
-    estimator, scale = ESTIMATORS[name]
-    data = made(seed)
-    order = np.random.default_rng(seed).permutation(N)
-    shuffled = {key: values[order] for key, values in data.items()}
-    close(numbers(estimator(shuffled, (1, 0))), numbers(estimator(data, (1, 0))))
-    if "test" in scale:
-        # times scaled are no longer whole days: ranked times must agree with the day grid
-        scaled = {**data, "time": data["time"] * 0.37, "entry": data["entry"] * 0.37}
-        close(numbers(estimator(scaled, (1, 0))), numbers(estimator(data, (1, 0))))
-
-
-@each
-@settings(max_examples=4, deadline=None)
-@given(seed=seeds)
-def test_a_batch_is_its_trials_one_by_one_in_whatever_parts(name, seed):
-    estimator, _ = ESTIMATORS[name]
-    data = made(seed, (2, 3))
-    whole = estimator(data, (1, 0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(armcounts, "AT_A_TIME", 1)
-        close(numbers(estimator(data, (1, 0))), numbers(whole))
-    for index in np.ndindex(2, 3):
-        alone = estimator({key: values[index] for key, values in data.items()}, (1, 0))
-        close(numbers(whole.row(index)), numbers(alone))
-    assert np.shape(estimator({key: values[:0] for key, values in data.items()}, (1, 0)).p) == (0, 3)
+test_swapping_the_arms_flips_the_sign_and_nothing_else = laws.swap(siblings, 8)
+test_the_order_of_the_rows_means_nothing = laws.order(siblings, 6)
+test_the_unit_of_time_means_nothing_to_a_test = laws.scaled(
+    siblings, 6, [name for name, (_, scale) in ESTIMATORS.items() if "test" in scale], in_other_units
+)
+test_a_batch_is_its_trials_one_by_one = laws.batch(siblings, 4)
+test_a_batch_is_the_same_in_whatever_parts = laws.pieces(siblings, 4, (armcounts, "AT_A_TIME", 1))
+test_an_empty_batch_is_an_empty_answer = laws.empty_batch(siblings)
 
 
 def degenerate():
@@ -145,20 +107,7 @@ def degenerate():
     yield "the covariate is the arm", {**base, "covariates": base["arm"][:, None].astype(float)}
 
 
-@each
-@pytest.mark.parametrize(
-    ("case", "data"), list(degenerate()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_degenerate_data_give_an_answer_or_a_doubt(name, case, data):
-    estimator, scale = ESTIMATORS[name]
-    found = estimator(data, (1, 0))
-    said = [found.p] if "test" in scale else [found.estimate, found.lower, found.upper, found.p]
-    if np.isnan(said).any():
-        assert found.warnings > 0, f"{name} of {case}: {found}"
-    if len(data["arm"]) == N:
-        other = {**made(4)}
-        batch = {key: np.stack([values, other[key]]) for key, values in data.items()}
-        close(numbers(estimator(batch, (1, 0)).row(0)), numbers(found))
+test_degenerate_data_give_an_answer_or_a_doubt = laws.degenerate(siblings, degenerate())
 
 
 def test_curves_and_quantiles_of_degenerate_data_are_quiet():
@@ -295,10 +244,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "words"), MISTAKES)
-def test_a_mistake_is_answered_with_a_sentence(ask, words):
-    with pytest.raises(ClaimError, match=words):
-        ask(made(1))
+test_a_mistake_is_answered_with_a_sentence = laws.mistakes(MISTAKES, made(1))
 
 
 def test_an_arm_whose_events_come_after_the_horizon_has_none_before_it():

@@ -1,5 +1,7 @@
 """What must hold of a hierarchical comparison: each pair as judged by hand, symmetry, order, units, batches, doubt."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,13 @@ from hypothesis import strategies as st
 
 from quell.analysis import pairwise
 from quell.analysis import win_ratio as wins
-from quell.analysis.claim import Caution, ClaimError, claim_from
+from quell.analysis.claim import Caution
+from tests.laws import estimator_laws as laws
+from tests.laws.estimator_laws import numbers, seeds
 
 N = 26
-seeds = st.integers(0, 10_000)
-each_variance = pytest.mark.parametrize("variance", ["u-statistic", "unbiased", "second-order", "null"])
+VARIANCES = ("u-statistic", "unbiased", "second-order", "null")
+close = functools.partial(laws.close, rtol=1e-9, atol=1e-9)
 
 
 def made(seed, trials=(), whole=True):
@@ -82,24 +86,57 @@ def judge(one, i, j):
     return int(difference > 0 and (difference >= one.margin if one.at_least else difference > one.margin))
 
 
-def numbers(estimate):
-    return np.stack([np.asarray(field, float) for field in estimate[:-1]])
+MEASURES = {
+    "win ratio": (wins.win_ratio, "ratio"),
+    "win odds": (wins.win_odds, "ratio"),
+    "net benefit": (wins.net_benefit, "difference"),
+}
 
 
-def close(mine, theirs, rtol=1e-9):
-    np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=1e-9)
+def asked(measure, name="death, count, walk", **options):
+    """A measure of a hierarchy."""
+
+    def estimate(data, contrast):
+        shared = {"contrast": contrast, "include": data["include"], "strata": data["stratum"]}
+        return measure(wins.compare(HIERARCHIES[name](data), data["arm"], **shared), **options)
+
+    return estimate
 
 
-def every(data, contrast=(1, 0), name="death, count, walk", **options):
-    priorities = HIERARCHIES[name](data)
-    shared = {"contrast": contrast, "include": data["include"], "strata": data["stratum"]}
-    contest = wins.compare(priorities, data["arm"], **shared)
-    return {
-        "win ratio": wins.win_ratio(contest, **options),
-        "win odds": wins.win_odds(contest, **options),
-        "net benefit": wins.net_benefit(contest, **options),
-        "Finkelstein-Schoenfeld": wins.finkelstein_schoenfeld(priorities, data["arm"], **shared),
-    }
+def finkelstein_schoenfeld(name="death, count, walk"):
+    """Finkelstein and Schoenfeld's test of a hierarchy."""
+    return lambda data, contrast: wins.finkelstein_schoenfeld(
+        HIERARCHIES[name](data), data["arm"], contrast=contrast, include=data["include"], strata=data["stratum"]
+    )
+
+
+# name: (estimator of (data, contrast), scale)
+ESTIMATORS = {
+    f"{name}, {variance}": (asked(measure, variance=variance), scale)
+    for name, (measure, scale) in MEASURES.items()
+    for variance in VARIANCES
+} | {"Finkelstein-Schoenfeld": (finkelstein_schoenfeld(), "signed test")}
+OF_HIERARCHIES = {
+    f"{name} of {hierarchy}": (asked(measure, hierarchy), scale)
+    for name, (measure, scale) in MEASURES.items()
+    for hierarchy in HIERARCHIES
+} | {
+    f"Finkelstein-Schoenfeld of {hierarchy}": (finkelstein_schoenfeld(hierarchy), "signed test")
+    for hierarchy in HIERARCHIES
+}
+siblings = laws.Siblings(ESTIMATORS, made, 1e-9, 1e-9)
+
+
+def every(data):
+    """Each measure of the first hierarchy, and the test."""
+    names = [f"{name}, u-statistic" for name in MEASURES] + ["Finkelstein-Schoenfeld"]
+    return {name.split(",")[0]: ESTIMATORS[name][0](data, (1, 0)) for name in names}
+
+
+test_swapping_the_arms_flips_the_sign_and_nothing_else = laws.swap(siblings, 6)
+test_the_order_of_the_rows_means_nothing = laws.order(siblings, 8)
+test_a_batch_is_its_trials_one_by_one = laws.batch(siblings._replace(estimators=OF_HIERARCHIES), 4)
+test_an_empty_batch_is_an_empty_answer = laws.empty_batch(siblings)
 
 
 @each
@@ -129,45 +166,6 @@ def test_tiles_and_pieces_change_nothing(seed):
             np.testing.assert_array_equal(numbers(result), numbers(whole[name]))
     finally:
         pairwise.SIDE, pairwise.PAIRS_AT_ONCE, pairwise.COUNTED_AT_ONCE, wins.VALUES_AT_ONCE = sizes
-
-
-@each_variance
-@settings(max_examples=6, deadline=None)
-@given(seed=seeds)
-def test_swapping_the_arms_flips_the_sign_and_nothing_else(variance, seed):
-    data = made(seed)
-    one, other = every(data, (1, 0), variance=variance), every(data, (0, 1), variance=variance)
-    for name in ("win ratio", "win odds"):
-        close([other[name].estimate, other[name].lower], [1 / one[name].estimate, 1 / one[name].upper])
-    close([other["net benefit"].estimate, other["net benefit"].lower],
-          [-one["net benefit"].estimate, -one["net benefit"].upper])  # fmt: skip
-    for name, result in one.items():
-        close([other[name].se, other[name].p, other[name].n, other[name].warnings],
-              [result.se, result.p, result.n, result.warnings])  # fmt: skip
-        close(other[name].statistic, -result.statistic)
-
-
-@settings(max_examples=8, deadline=None)
-@given(seed=seeds)
-def test_the_order_of_the_rows_means_nothing(seed):
-    data = made(seed)
-    order = np.random.default_rng(seed).permutation(N)
-    shuffled = every({key: values[order] for key, values in data.items()})
-    for name, result in every(data).items():
-        close(numbers(shuffled[name]), numbers(result))
-
-
-@each
-@settings(max_examples=4, deadline=None)
-@given(seed=seeds)
-def test_a_batch_is_its_trials_one_by_one(name, seed):
-    data = made(seed, (2, 3))
-    whole = every(data, name=name)
-    for index in np.ndindex(2, 3):
-        alone = every({key: values[index] for key, values in data.items()}, name=name)
-        for statistic, result in whole.items():
-            assert np.shape(result.p) == (2, 3)
-            close(numbers(result.row(index)), numbers(alone[statistic]))
 
 
 def test_outcomes_shared_by_trials_are_spread_over_them():
@@ -249,19 +247,7 @@ def degenerate():
     yield "strata of one arm", {**base, "stratum": base["arm"]}
 
 
-@each_variance
-@pytest.mark.parametrize(
-    ("case", "data"), list(degenerate()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_degenerate_data_give_an_answer_or_a_doubt(variance, case, data):
-    batch = {key: np.stack([values, made(4)[key]]) for key, values in data.items()}
-    results, together = every(data, variance=variance), every(batch, variance=variance)
-    for name, result in results.items():
-        values = [result.p] if name.startswith("F") else [result.p, result.estimate, result.lower, result.upper]
-        if np.any(np.isnan(values)):
-            assert result.warnings > 0, f"{name} of {case}: {result}"
-        close(numbers(together[name].row(0)), numbers(result))
-        assert claim_from(result, name=name, method=name).sentence.endswith(f"n = {int(result.n)}")
+test_degenerate_data_give_an_answer_or_a_doubt = laws.degenerate(siblings, degenerate())
 
 
 def test_where_nobody_wins_there_is_no_evidence():
@@ -270,11 +256,6 @@ def test_where_nobody_wins_there_is_no_evidence():
     for name in ("net benefit", "win odds", "Finkelstein-Schoenfeld"):
         assert results[name].p == 1 and results[name].warnings & Caution.ONE_SIDED
     assert np.isnan(results["win ratio"].estimate)
-
-
-def test_an_empty_batch_is_an_empty_answer():
-    results = every({key: values[:0] for key, values in made(1, (2,)).items()})
-    assert all(np.shape(result.p) == (0,) for result in results.values())
 
 
 def test_nine_thousand_patients_are_compared_in_little_memory():
@@ -307,7 +288,4 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "words"), MISTAKES)
-def test_a_mistake_is_answered_with_a_sentence(ask, words):
-    with pytest.raises(ClaimError, match=words):
-        ask(made(1))
+test_a_mistake_is_answered_with_a_sentence = laws.mistakes(MISTAKES, made(1))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quell.analysis.claim import Caution
-from quell.analysis.cox import FollowUp, cox, firth, fit, hazard_ratio
+from quell.analysis.cox import Spells, cox, firth, fit, hazard_ratio
 from quell.analysis.cox_prediction import predicted_survival
 from quell.analysis.cox_robust import residuals
 from quell.analysis.proportionality import proportionality, proportionality_of_arms
@@ -21,9 +21,9 @@ X = np.stack([np.sin(I), (I % 2 == 0).astype(float)], -1)
 ENTRY, WEIGHTS, OFFSET = (I % 4) * 0.5 * (TIME > 2.5), 1 + (I % 3) * 0.5, 0.1 * np.cos(I)
 STRATA, PERSON = (I // 2) % 3, I // 2
 
-PLAIN = FollowUp(TIME, EVENT, X)  # coxph(Surv(time, event) ~ x1 + x2)
+PLAIN = Spells(TIME, EVENT, X)  # coxph(Surv(time, event) ~ x1 + x2)
 # coxph(Surv(entry, time, event) ~ x1 + x2 + offset(off) + strata(s), weights = w, cluster = id)
-FULL = FollowUp(TIME, EVENT, X, ENTRY, STRATA, None, WEIGHTS, OFFSET)
+FULL = Spells(TIME, EVENT, X, ENTRY, STRATA, None, WEIGHTS, OFFSET)
 
 
 def close(mine, theirs, rtol=1e-9):
@@ -155,8 +155,8 @@ def test_weights_offset_entry_strata_and_clusters(ties):
 @ties
 @pytest.mark.parametrize("transform", ["km", "identity", "rank", "log"])
 def test_proportional_hazards(ties, transform):
-    for follow_up, r in ((PLAIN, R_PLAIN), (FULL, R_FULL)):
-        test = proportionality(follow_up, fit(follow_up, ties=ties), transform)
+    for spells, r in ((PLAIN, R_PLAIN), (FULL, R_FULL)):
+        test = proportionality(spells, fit(spells, ties=ties), transform)
         close([*test.chi_square, test.global_chi_square], r[ties]["zph"][transform], rtol=1e-8)
         assert test.global_df == 2
 
@@ -172,7 +172,7 @@ def lung(reference_data):
 def lung_rows(lung, strata=None):
     names = ["age", "sex"] if strata else ["age", "sex", "ph.ecog"]
     x = np.stack([lung[name] for name in names], -1)
-    return FollowUp(lung["time"], lung["status"] == 2, x, strata=lung["ph.ecog"] if strata else None)
+    return Spells(lung["time"], lung["status"] == 2, x, strata=lung["ph.ecog"] if strata else None)
 
 
 def test_one_robust_error_for_each_patient(lung):
@@ -246,7 +246,7 @@ def test_weights_are_copies_of_subjects_for_breslow():
     # with Breslow's ties a subject of weight 2 is two subjects
     weights = 1.0 + I % 2
     twice = np.repeat(I, weights.astype(int))
-    one = fit(FollowUp(TIME, EVENT, X, weights=weights), ties="breslow")
+    one = fit(Spells(TIME, EVENT, X, weights=weights), ties="breslow")
     other = cox(TIME[twice], EVENT[twice], X[twice], ties="breslow")
     close(one.coefficients, other.coefficients)
     close(one.se, other.se)
@@ -264,11 +264,11 @@ PREDICTED = [
 
 @pytest.mark.parametrize(("ties", "robust", "interval", "expected"), PREDICTED)
 def test_predicted_survival(ties, robust, interval, expected):
-    rows = FollowUp(TIME, EVENT, X, ENTRY, weights=WEIGHTS)
+    rows = Spells(TIME, EVENT, X, ENTRY, weights=WEIGHTS)
     fitted = fit(rows, ties=ties, cluster=I if robust else None)
     found = predicted_survival(rows, fitted, np.array([0.3, 1.0]), 8, interval=interval)
     close([found.estimate, found.se, found.lower, found.upper], expected)
-    pair = FollowUp(*(None if field is None else np.stack([field] * 2) for field in rows))
+    pair = Spells(*(None if field is None else np.stack([field] * 2) for field in rows))
     both = predicted_survival(pair, fit(pair, ties=ties), np.array([0.3, 1.0]), 8, interval=interval)
     close(both.estimate, [expected[0]] * 2)
 

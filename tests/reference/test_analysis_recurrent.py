@@ -12,7 +12,7 @@ from quell.analysis import mean_cumulative as mcf
 from quell.analysis import negative_binomial as nb
 from quell.analysis import recurrent
 from quell.analysis.claim import Caution
-from quell.analysis.cox import FollowUp, fit
+from quell.analysis.cox import Spells, fit
 
 I = np.arange(30)  # noqa: E741
 ARM, X = I % 2, np.stack([I % 2, np.sin(I)], -1)
@@ -156,14 +156,14 @@ def bladder2(folder):
 def test_bladder(reference_data):
     person, start, stop, event, order, *x = bladder2(reference_data)
     x, person = np.stack(x, -1), person.astype(int)
-    lwyy = fit(FollowUp(stop, event, x, start), cluster=person)
+    lwyy = fit(Spells(stop, event, x, start), cluster=person)
     close(lwyy.coefficients, [-0.464686952988870, -0.043660276116795, 0.174960381188247])
     close(lwyy.se, [0.265560811893434, 0.077616112675313, 0.063040543196556])
     close([lwyy.robust_score, lwyy.wald], [11.26665239743, 11.543562835528], rtol=1e-8)
-    total = fit(FollowUp(stop, event, x, start, order), cluster=person)
+    total = fit(Spells(stop, event, x, start, order), cluster=person)
     close(total.coefficients, [-0.3334887264340804, -0.0084946661066111, 0.1196172379775657], rtol=1e-8)
     close(total.se, [0.204786771935950, 0.061635208042792, 0.051386749760877], rtol=1e-8)
-    gap = fit(FollowUp(stop - start, event, x, strata=order), cluster=person)
+    gap = fit(Spells(stop - start, event, x, strata=order), cluster=person)
     close(gap.coefficients, [-0.2790045154970766, 0.0074150875019948, 0.1580458999582467], rtol=1e-8)
     close(gap.se, [0.215623869338404, 0.064332508308197, 0.050939766547153], rtol=1e-8)
 

@@ -8,7 +8,7 @@ from scipy import integrate, special, stats
 
 from quell.analysis import samplesize, sequential, survival_size
 from quell.analysis.claim import ClaimError
-from quell.analysis.samplesize import Piecewise, Survival, constant
+from quell.analysis.samplesize import Piecewise, SurvivalTrial, constant
 from quell.analysis.sequential_size import sequential_power, sequential_size, sequential_survival
 
 LOOKS = sequential.by_spending(np.array([0.5, 0.75, 1.0]), sequential.spending("obrien-fleming", 0.025))
@@ -107,7 +107,7 @@ def test_non_inferior_survival_of_rpact():
     hazard = constant(np.log(2) / 20)
     np.testing.assert_allclose(events, 610.58600722, rtol=1e-10)
     np.testing.assert_allclose(
-        Survival(hazard, hazard, constant(1.0), 24.0).patients(events, 36.0), 1105.9978326, rtol=1e-9
+        SurvivalTrial(hazard, hazard, constant(1.0), 24.0).patients(events, 36.0), 1105.9978326, rtol=1e-9
     )
     np.testing.assert_allclose(
         survival_size.critical_hazard_ratio(special.ndtri(0.975), events, null=1.3), 1.1092977979, rtol=1e-9
@@ -123,7 +123,9 @@ def lost(share):
 
 def test_piecewise_survival_of_rpact():
     # piecewiseSurvivalTime, accrualTime = c(0, 6, 24), accrualIntensity = c(0.3, 1) relative, dropout 3 and 5 % a year
-    trial = Survival(PIECES.times(0.7), PIECES, Piecewise((0.0, 6.0), (0.3, 1.0)), 24.0, lost(0.05), 2.0, lost(0.03))
+    trial = SurvivalTrial(
+        PIECES.times(0.7), PIECES, Piecewise((0.0, 6.0), (0.3, 1.0)), 24.0, lost(0.05), 2.0, lost(0.03)
+    )
     mine = sequential_survival(trial, LOOKS, hazard_ratio=0.7, ends=42.0, power=0.9)
     np.testing.assert_allclose(trial.patients(mine.size.fixed, 42.0), 1135.5183992, rtol=1e-9)
     np.testing.assert_allclose(mine.patients, 1156.2708709, rtol=1e-8)
@@ -139,7 +141,9 @@ def test_piecewise_survival_of_rpact():
 
 
 def test_chance_of_an_event_by_direct_integration():
-    trial = Survival(PIECES.times(0.7), PIECES, Piecewise((0.0, 6.0), (0.3, 1.0)), 24.0, lost(0.05), 2.0, lost(0.03))
+    trial = SurvivalTrial(
+        PIECES.times(0.7), PIECES, Piecewise((0.0, 6.0), (0.3, 1.0)), 24.0, lost(0.05), 2.0, lost(0.03)
+    )
 
     def had(hazard, loss, follow_up):
         edges = [*(s for s in (0.0, 6.0, 18.0) if s < follow_up), follow_up]
@@ -158,7 +162,7 @@ def test_chance_of_an_event_by_direct_integration():
 
 def test_follow_up_found_by_rpact():
     # accrualIntensity = c(15, 40) a month: 810 patients; the trial lasts until the last event needed
-    trial = Survival(PIECES.times(0.7), PIECES, Piecewise((0.0, 6.0), (15.0, 40.0)), 24.0, lost(0.03))
+    trial = SurvivalTrial(PIECES.times(0.7), PIECES, Piecewise((0.0, 6.0), (15.0, 40.0)), 24.0, lost(0.03))
     mine = sequential_survival(trial, LOOKS, hazard_ratio=0.7, patients=810.0, power=0.9)
     np.testing.assert_allclose(mine.times[[0, 2]], [25.500824327, 56.735596947], rtol=2e-7)
     np.testing.assert_allclose(mine.times[1], 36.135789218, rtol=2e-6)  # rpact's integral again
@@ -197,7 +201,7 @@ def test_sequential_means_and_rates_of_rpact():
     ],
 )
 def test_lachin_and_foulkes_of_gsdesign(ends, enrolled_by, hazards, n, events):
-    trial = Survival(hazards.times(0.5), hazards, constant(1.0), enrolled_by, constant(np.log(2) / 40))
+    trial = SurvivalTrial(hazards.times(0.5), hazards, constant(1.0), enrolled_by, constant(np.log(2) / 40))
     found = samplesize.lachin_foulkes(trial, ends, hazard_ratio=0.5, power=0.9)
     np.testing.assert_allclose([found, found * trial.chance(ends)], [n, events], atol=5e-5)
 
@@ -205,12 +209,12 @@ def test_lachin_and_foulkes_of_gsdesign(ends, enrolled_by, hazards, n, events):
 def test_more_of_gsdesign():
     # nSurv(lambdaC = c(.4, 0), hr = 2 / 3, S = 1, minfup = 1): events in the first month only
     hazards = Piecewise((0.0, 1.0), (0.4, 0.0))
-    trial = Survival(hazards.times(2 / 3), hazards, constant(1.0), 17.0)
+    trial = SurvivalTrial(hazards.times(2 / 3), hazards, constant(1.0), 17.0)
     found = samplesize.lachin_foulkes(trial, 18.0, hazard_ratio=2 / 3, power=0.9)
     np.testing.assert_allclose([found, found * trial.chance(18.0)], [914.4375, 257.7578], atol=5e-5)
     # nSurv(gamma = c(1, 3, 6), R = c(3, 6, 9), T = NULL, minfup = 12): the accrual time is found
     hazard = constant(np.log(2) / 6)
-    trial = Survival(
+    trial = SurvivalTrial(
         hazard.times(0.5), hazard, Piecewise((0.0, 3.0, 9.0), (1.0, 3.0, 6.0)), 1.0, constant(np.log(2) / 40)
     )
     size = lambda one, day: samplesize.lachin_foulkes(one, day, hazard_ratio=0.5, power=0.9)  # noqa: E731
@@ -218,7 +222,7 @@ def test_more_of_gsdesign():
     np.testing.assert_allclose(longer.enrolled_by, 25.7809, atol=5e-5)
     np.testing.assert_allclose(longer.accrual.integral(longer.enrolled_by), 121.6855, atol=5e-5)
     # gsSurv(k = 4, ...): times and patients at a quarter, half and three quarters of 115.06648 events, 159.70989 patients
-    trial = Survival(hazard.times(0.5), hazard, constant(1.0), 24.0, constant(np.log(2) / 40))
+    trial = SurvivalTrial(hazard.times(0.5), hazard, constant(1.0), 24.0, constant(np.log(2) / 40))
     times = [trial.when(events, 159.70989) for events in (28.76662, 57.53324, 86.29986)]
     np.testing.assert_allclose(times, [12.24228, 18.97078, 25.02728], atol=2e-5)
     np.testing.assert_allclose(trial.enrolled(159.70989, times), [81.46723, 126.24254, 159.70989], atol=2e-4)
@@ -230,7 +234,7 @@ def test_the_coming_trial(hazard_ratio, events):
     size = sequential_size(samplesize.event_test(hazard_ratio), LOOKS, power=0.9)
     assert int(np.ceil(size.largest)) == events
     control = samplesize.hazard_of(0.11, 24)
-    trial = Survival(constant(hazard_ratio * control), constant(control), constant(1.0), 24.0)
+    trial = SurvivalTrial(constant(hazard_ratio * control), constant(control), constant(1.0), 24.0)
     found = sequential_survival(trial, LOOKS, hazard_ratio=hazard_ratio, ends=48.0, power=0.9)
     np.testing.assert_allclose(found.patients * trial.chance(48.0), size.largest, rtol=1e-12)
     assert np.all(np.diff(found.times) > 0) and found.expected_duration < 48
@@ -244,7 +248,7 @@ def test_the_coming_trial_of_rpact():
     control = samplesize.hazard_of(0.11, 24)
     theirs = {0.5: (88.5161688472, 727.149505354), 0.6: (162.977699276, 1257.13221201), 0.7: (334.293804106, 2432.7684157), 0.8: (854.09238451, 5888.49011185)}  # fmt: skip
     for ratio, (events, subjects) in theirs.items():
-        trial = Survival(constant(ratio * control), constant(control), constant(1.0), 24.0)
+        trial = SurvivalTrial(constant(ratio * control), constant(control), constant(1.0), 24.0)
         found = sequential_survival(trial, equal, hazard_ratio=ratio, ends=48.0, power=0.9)
         np.testing.assert_allclose([found.size.largest, found.patients], [events, subjects], rtol=1e-7)
 
@@ -310,15 +314,15 @@ MISTAKES = {
     "Attrition lies": lambda: samplesize.inflated(100, attrition=1.0),
     "shares retained": lambda: samplesize.repeated_measures_factor(np.eye(2), np.array([0.8, 1.0])),
     "a risk lies between": lambda: samplesize.hazard_of(1.2, 24),
-    "No event is expected by": lambda: Survival(constant(0), constant(0), constant(1), 1.0).patients(10, 5),
+    "No event is expected by": lambda: SurvivalTrial(constant(0), constant(0), constant(1), 1.0).patients(10, 5),
     "not both": lambda: sequential_survival(
-        Survival(constant(0.1), constant(0.1), constant(1), 1.0), LOOKS, hazard_ratio=0.7
+        SurvivalTrial(constant(0.1), constant(0.1), constant(1), 1.0), LOOKS, hazard_ratio=0.7
     ),
     "enrol more": lambda: sequential_survival(
-        Survival(constant(0.1), constant(0.1), constant(1), 1.0), LOOKS, hazard_ratio=0.7, patients=50.0
+        SurvivalTrial(constant(0.1), constant(0.1), constant(1), 1.0), LOOKS, hazard_ratio=0.7, patients=50.0
     ),
     "enrol faster": lambda: samplesize.enrolment(
-        Survival(constant(0.1), constant(0.1), constant(1e-300), 1.0), 1.0, lambda one, day: 1e9
+        SurvivalTrial(constant(0.1), constant(0.1), constant(1e-300), 1.0), 1.0, lambda one, day: 1e9
     ),
 }
 
@@ -330,5 +334,5 @@ def test_mistakes_get_a_sentence(words):
 
 
 def test_when_events_never_come():
-    trial = Survival(constant(0.01), constant(0.01), constant(1.0), 1.0, constant(0.5))
+    trial = SurvivalTrial(constant(0.01), constant(0.01), constant(1.0), 1.0, constant(0.5))
     assert trial.when(100.0, 50.0) == np.inf

@@ -55,7 +55,7 @@ def survival_trial():
     """Hazard ratio 0.7, control median 20 months, 24 months of accrual, 2 % lost a year."""
     control, loss = np.log(2) / 20, -np.log(0.98) / 12
     one = samplesize.constant
-    return samplesize.Survival(one(0.7 * control), one(control), one(1.0), 24.0, one(loss))
+    return samplesize.SurvivalTrial(one(0.7 * control), one(control), one(1.0), 24.0, one(loss))
 
 
 def test_group_sequential_survival_of_rpact(rpact):
@@ -268,7 +268,7 @@ def test_bounds_and_chances_of_gsdesign():
 # gsDesign 3.x, vignette on harm bounds: gsSurvCalendar(test.type = 8, alpha = 0.0125, astar = 0.1, calendarTime = 12 ... 60)
 def test_harm_bounds_of_gsdesign():
     hazard = samplesize.constant(np.log(2) / 36)
-    trial = samplesize.Survival(hazard.times(0.75), hazard, samplesize.constant(1.0), 18.0)
+    trial = samplesize.SurvivalTrial(hazard.times(0.75), hazard, samplesize.constant(1.0), 18.0)
     events = np.array([trial.chance(month) for month in (12, 24, 36, 48, 60)])
     base = sequential.by_spending(events / events[-1], sequential.spending("obrien-fleming", 0.0125))
     futile, drift = sequential.with_futility(base, sequential.spending("hwang-shih-decani", 0.1, -2))

@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from quell.analysis import combination, interim, sequential, stopped
-from quell.analysis.samplesize import Survival, constant
+from quell.analysis.samplesize import SurvivalTrial, constant
 
 FOUR = np.array([0.3, 0.55, 0.8, 1.0])
 DESIGN = sequential.by_spending(FOUR, sequential.spending("obrien-fleming", 0.025))
@@ -88,7 +88,7 @@ def test_predictive_power_with_a_prior_by_direct_integration():
 def test_conditional_and_predictive_power_of_gsdesign():
     # gsDesign 3.x, vignette on harm bounds: gsBoundSummary at the futility bounds; its prior is normal around half the effect
     hazard = constant(np.log(2) / 36)
-    trial = Survival(hazard.times(0.75), hazard, constant(1.0), 18.0)
+    trial = SurvivalTrial(hazard.times(0.75), hazard, constant(1.0), 18.0)
     looks = np.array([trial.chance(month) for month in (12, 24, 36, 48, 60)])
     base = sequential.by_spending(looks / looks[-1], sequential.spending("obrien-fleming", 0.0125))
     design, drift = sequential.with_futility(base, sequential.spending("hwang-shih-decani", 0.1, -2))

@@ -93,7 +93,13 @@ def test_a_claim_becomes_plain_json():
         "unit",
         "warnings",
     ]
-    assert list(told)[: len(keys)] == keys and set(told) - set(keys) == {"role", "scale", "arms", "counts", "adjusted_p"}
+    assert list(told)[: len(keys)] == keys and set(told) - set(keys) == {
+        "role",
+        "scale",
+        "arms",
+        "counts",
+        "adjusted_p",
+    }
     assert (
         told["upper"] is None and told["statistic"] is None and told["counts"] == [["aldesleukin", 3], ["placebo", 5]]
     )

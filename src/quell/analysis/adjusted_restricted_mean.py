@@ -70,7 +70,10 @@ def adjusted_restricted_mean(
     influence = _with_censoring(sets, score)
     bread = _inverse(np.swapaxes(fit_to.design * information[..., None], 1, 2) @ fit_to.design)
     covariance = bread @ (np.swapaxes(influence, 1, 2) @ influence) @ bread
-    warnings = warnings | flag(~converged, Caution.NOT_CONVERGED) | _confounded(fit_to)
+    doubts = _confounded(fit_to)
+    # what the data leave open never settles
+    lost = ~converged & ((doubts & Caution.NOT_ESTIMABLE) == 0)
+    warnings = warnings | doubts | flag(lost, Caution.NOT_CONVERGED)
     if measure != "difference":
         # an arm in which nobody survived, or lost, any time has no logarithm
         each = [fit_to.design[..., 1] == arm for arm in (0, 1)]

@@ -12,16 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from quell.analysis.claim import Caution, ClaimError, Estimate, flag
-from quell.analysis.linear_model import (
-    Covariance,
-    LinearFit,
-    Subjects,
-    codes_of,
-    f_tail,
-    least_squares,
-    level_columns,
-    subjects,
-)
+from quell.analysis.codes import codes_of, two_arms
+from quell.analysis.linear_model import Covariance, LinearFit, Subjects, f_tail, least_squares, level_columns, subjects
 
 Weights = Literal["equal", "observed"]
 
@@ -92,7 +84,7 @@ class ArmModel(NamedTuple):
 
     def lacks(self, contrast: tuple[int, int]) -> np.ndarray:
         """Whether an arm of the contrast is empty, (...)."""
-        active, control = pair(contrast)
+        active, control = two_arms(contrast)
         return ~(self.people.arm == active).any(-1) | ~(self.people.arm == control).any(-1)
 
     def contrast_row(
@@ -278,17 +270,9 @@ def arm_model_of(people: Subjects, by_arm: ByArm, arms: int, covariance: Covaria
     return ArmModel(least_squares(people, columns, covariance, arms), people, tuple(described), arms, by_arm, level)
 
 
-def pair(contrast: tuple[int, int]) -> tuple[int, int]:
-    """The two different arm codes of a contrast (active, control)."""
-    active, control = (int(code) for code in contrast)
-    if active == control or min(active, control) < 0:
-        raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control), from 0 up.")
-    return active, control
-
-
 def _contrasted(rows: np.ndarray, contrast: tuple[int, int]) -> np.ndarray:
     """Active less control of rows (..., arms, columns); NaN, which nothing determines, where the data lack the arm."""
-    active, control = pair(contrast)
+    active, control = two_arms(contrast)
     if max(active, control) >= rows.shape[-2]:
         return np.full((*rows.shape[:-2], 1, rows.shape[-1]), np.nan)
     return rows[..., [active], :] - rows[..., [control], :]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quell.analysis.claim import Caution, ClaimError, flag
+from quell.analysis.codes import two_arms, whole
 
 # Up to this many grid days per subject, counting days is cheaper than ranking times.
 DAYS_PER_SUBJECT = 8
@@ -110,10 +111,10 @@ def columns(
     if not shape or arrays["time"].ndim == 0:
         raise ClaimError("Time and event need one value per subject, shaped (..., n).")
     if arm is not None:
-        arrays["arm"] = _whole_codes(arrays["arm"])
+        arrays["arm"] = whole(arrays["arm"], "Arms and strata")
     levels = 1
     if strata is not None:
-        arrays["strata"], levels = _dense(_whole_codes(arrays["strata"]))
+        arrays["strata"], levels = _dense(whole(arrays["strata"], "Arms and strata"))
     if entry is not None:
         arrays["entry"] = arrays["entry"].astype(float, copy=False)
     arrays["time"] = arrays["time"].astype(float, copy=False)
@@ -134,9 +135,7 @@ def columns(
 
 def contrast_arms(arm: np.ndarray, contrast: tuple[int, int]) -> np.ndarray:
     """Arm codes as 1 (active), 0 (control) and -1 (neither); raises ClaimError where the contrast is not two arms."""
-    active, control = (int(code) for code in contrast)
-    if active == control or min(active, control) < 0:
-        raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control), from 0 up.")
+    active, control = two_arms(contrast)
     arm = np.asarray(arm)
     return np.where(arm == active, 1, np.where(arm == control, 0, -1))
 
@@ -344,14 +343,6 @@ def _rows(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if values.ndim <= 1 or all(size == 1 for size in values.shape[:-1]):
         return np.broadcast_to(values.reshape(-1) if values.ndim else values, (trials, shape[-1]))
     return np.broadcast_to(values, shape).reshape(trials, shape[-1])
-
-
-def _whole_codes(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "iub":
-        return values.astype(np.int64, copy=False)
-    if values.dtype.kind != "f":
-        raise ClaimError("Arms and strata are whole codes 0, 1, 2, ...; number the labels first.")
-    return np.where(np.isfinite(values), values, -1).astype(np.int64)
 
 
 def _dense(codes: np.ndarray) -> tuple[np.ndarray, int]:

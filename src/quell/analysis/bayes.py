@@ -7,13 +7,14 @@ the `Estimate` of it. Effects are on the scale of the estimate: a difference, or
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import special
 
+from quell.analysis import piecewise
+from quell.analysis.armcounts import contrast_arms
 from quell.analysis.claim import Caution, ClaimError, Estimate, critical, exponentiate, flag
 from quell.analysis.mixtures import Mixture, NormalMixture, flat, normal
 from quell.analysis.posteriors import Tabulated, tabulated
@@ -348,26 +349,16 @@ def person_time(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Events and time at risk between the cuts, control then active arm: two arrays (..., intervals, 2).
 
-    time, event, arm and include (..., n); an event on a cut belongs to the interval it ends. Missing times are left
-    out.
+    time, event, arm and include (..., n); an event on a cut belongs to the interval it ends. Who has a missing time or
+    event is left out. It is `piecewise.person_time` of two arms; raises ClaimError as that does.
 
     >>> events, at_risk = person_time(np.array([5.0, 9, 3, 9]), np.array([1, 0, 1, 0]), np.array([0, 0, 1, 1]), (4.0,))
     >>> events.tolist(), at_risk.tolist()
     ([[0.0, 1.0], [1.0, 0.0]], [[8.0, 7.0], [6.0, 5.0]])
     """
-    time, event, arm = np.broadcast_arrays(*(np.asarray(part, float) for part in (time, event, arm)))
-    kept = np.isfinite(time) & (time >= 0) & (True if include is None else np.asarray(include, bool))
-    edges = [0.0, *cuts, np.inf]
-    counts, exposures = [], []
-    for start, stop in itertools.pairwise(edges):
-        spent = np.where(kept, np.clip(np.where(kept, time, 0.0), start, stop) - start, 0.0)
-        inside = kept & (event > 0) & (time > start) & (time <= stop)
-        if start == 0:
-            inside = inside | (kept & (event > 0) & (time == 0))
-        mine = [arm == code for code in reversed(contrast)]
-        counts.append(np.stack([(inside & who).sum(-1).astype(float) for who in mine], -1))
-        exposures.append(np.stack([np.where(who, spent, 0.0).sum(-1) for who in mine], -1))
-    return np.stack(counts, -2), np.stack(exposures, -2)
+    counted = piecewise.person_time(time, event, contrast_arms(arm, contrast), cuts=cuts, include=include)
+    events, at_risk = (np.swapaxes(field, -1, -2).astype(float) for field in (counted.events, counted.days))
+    return events, at_risk
 
 
 def _tail(chance: float, alternative: float) -> float:

@@ -18,6 +18,7 @@ from quell.analysis.mixtures import BetaMixture, GammaMixture, Mixture, NormalMi
 
 Kind = TypeVar("Kind", bound=Mixture)
 
+# Fewer studies than this draw a caution: their heterogeneity is hardly estimated.
 FEW_STUDIES = 5
 # The grid of log odds: a power of two of points, far past any proportion, for the fast Fourier transform.
 LOGIT_END, LOGIT_POINTS = 60.0, 8192
@@ -304,6 +305,7 @@ def _panels(breaks: np.ndarray, nodes: int = 12) -> tuple[np.ndarray, np.ndarray
     return at.reshape(flat_shape), (width * weight / 2).reshape(flat_shape)
 
 
+# The breaks between panels of integration, in standard deviations from each component's mean: densest where the mass is.
 STEPS = np.array([-9.0, -6.5, -5, -4, -3, -2.25, -1.5, -0.75, 0, 0.75, 1.5, 2.25, 3, 4, 5, 6.5, 9])
 
 

@@ -100,7 +100,8 @@ SENTENCES: dict[Caution, str] = {
     Caution.NOTHING_TO_TIP: "The result is not significant to begin with: no change of the missing values can tip it.",
 }
 
-FEW_EVENTS = 10
+# Fewer events, or clusters, than these draw a caution.
+FEW_EVENTS, FEW_CLUSTERS = 10, 20
 
 
 def cautions(code: int) -> tuple[str, ...]:
@@ -168,6 +169,12 @@ def stack(estimates: Sequence[Estimate]) -> Estimate:
         name: np.stack([np.asarray(getattr(one, name)) for one in estimates], -1) for name in Estimate._fields[:-1]
     }
     return estimates[0]._replace(**fields)
+
+
+def without_a_size(statistic: Any, df: Any, p: Any, n: Any, warnings: Any, level: float) -> Estimate:
+    """A test as an estimate that has no size, error or interval."""
+    none = np.full(np.shape(p), np.nan)
+    return Estimate(none, none, none, none, statistic, df, p, n, warnings, level)
 
 
 def normal_estimate(estimate: Any, se: Any, n: Any, warnings: Any, level: float, df: Any = np.inf) -> Estimate:
@@ -259,9 +266,7 @@ class Claim:
 
     def to_dict(self) -> dict[str, Any]:
         """The claim as JSON-safe values; what is not finite becomes None (null)."""
-        fields = (
-            "name estimand method estimate se lower upper level statistic df p n unit warnings role scale arms counts adjusted_p"
-        )
+        fields = "name estimand method estimate se lower upper level statistic df p n unit warnings role scale arms counts adjusted_p"
         return {field: _json_safe(getattr(self, field)) for field in fields.split()}
 
 

@@ -1,6 +1,6 @@
 """Proportional hazards: Cox's partial likelihood, Firth's penalised one, and a hazard ratio that knows when none exists.
 
-`cox` and `firth` fit subjects with covariates, `fit` does so for whatever a `FollowUp` can say (late entry, covariates that
+`cox` and `firth` fit subjects with covariates, `fit` does so for whatever `Spells` can say (late entry, covariates that
 change, weights, offset, robust errors by cluster), `hazard_ratio` compares two arms by their counts. The likelihoods
 themselves are in `cox_likelihood` and `arm_likelihood`, residuals and robust errors in `cox_robust`.
 """
@@ -24,12 +24,13 @@ from quell.analysis.claim import (
     flag,
     two_sided,
 )
-from quell.analysis.cox_likelihood import FollowUp, Prepared, flattened, prepared
+from quell.analysis.codes import two_arms
+from quell.analysis.cox_likelihood import Prepared, Spells, flattened, prepared
 from quell.analysis.cox_robust import Clustered, clustered, whole_codes
 from quell.analysis.partial_likelihood import Hill, Ties, Value, climb, independent, inverse, profile
 from quell.analysis.risksets import risk_sets
 
-__all__ = ["CoxFit", "FollowUp", "cox", "firth", "fit", "hazard_ratio"]
+__all__ = ["CoxFit", "Spells", "cox", "firth", "fit", "hazard_ratio"]
 
 Method = Literal["auto", "cox", "firth"]
 Interval = Literal["profile", "wald"]
@@ -38,6 +39,8 @@ FIELDS = Estimate._fields[:-1]
 # Trials are fitted in groups whose arrays fit a core's cache; most converge in fewer steps than the first round allows.
 VALUES_AT_ONCE = 32_768
 FIRST_STEPS = 6
+# A coefficient whose information falls below this share of that at zero has left everything it could tell behind.
+VANISHED = 1e-10
 
 
 class CoxFit(NamedTuple):
@@ -117,11 +120,11 @@ def cox(
     >>> round(float(fit.coefficients[0]), 4)
     1.4388
     """
-    follow_up = FollowUp(time, event, covariates, entry, strata, include)
-    return fit(follow_up, ties=ties, cluster=cluster, level=level)
+    spells = Spells(time, event, covariates, entry, strata, include)
+    return fit(spells, ties=ties, cluster=cluster, level=level)
 
 
-def fit(follow_up: FollowUp, *, ties: Ties = "efron", cluster: np.ndarray | None = None, level: float = 0.95) -> CoxFit:
+def fit(spells: Spells, *, ties: Ties = "efron", cluster: np.ndarray | None = None, level: float = 0.95) -> CoxFit:
     """Cox regression of rows (start, stop] with weights, offset and strata; robust errors where `cluster` is given.
 
     cluster (..., n) holds a whole code for each row: rows of one code are one person, and the covariance is D'D, D the sums
@@ -129,13 +132,13 @@ def fit(follow_up: FollowUp, *, ties: Ties = "efron", cluster: np.ndarray | None
     coxph(cluster=). A code of its own for every row is coxph(robust=TRUE). Raises ClaimError where shapes do not match, a
     weight is negative, or `ties` is neither 'efron' nor 'breslow'.
 
-    >>> rows = FollowUp(np.array([2.0, 4.0, 3.0, 5.0, 7.0]), np.array([1, 1, 1, 0, 1]), np.array([[1.0], [1], [0], [0], [0]]),
+    >>> rows = Spells(np.array([2.0, 4.0, 3.0, 5.0, 7.0]), np.array([1, 1, 1, 0, 1]), np.array([[1.0], [1], [0], [0], [0]]),
     ...                 entry=np.array([0.0, 2.0, 0.0, 0.0, 0.0]))
     >>> robust = fit(rows, cluster=np.array([0, 0, 1, 2, 3]))
     >>> float(robust.coefficients[0].round(4)), float(robust.se[0].round(4))
     (1.663, 0.9107)
     """
-    flat, batch = flattened(follow_up)
+    flat, batch = flattened(spells)
     codes = None if cluster is None else whole_codes(cluster, (*batch, flat.time.shape[-1]))
     return _in_groups(flat, batch, lambda rows, steps, start: _plain(flat, codes, rows, ties, level, steps, start))
 
@@ -164,7 +167,7 @@ def firth(
     """
     if interval not in ("profile", "wald"):
         raise ClaimError(f"The interval is '{interval}'; choose 'profile' or 'wald'.")
-    flat, batch = flattened(FollowUp(time, event, covariates, entry, strata, include))
+    flat, batch = flattened(Spells(time, event, covariates, entry, strata, include))
 
     def work(rows: Rows, steps: int, start: np.ndarray | None) -> tuple[CoxFit, np.ndarray, np.ndarray]:
         ready = prepared(_some(flat, rows), ties)
@@ -199,7 +202,7 @@ def hazard_ratio(
     """
     if method not in ("auto", "cox", "firth"):
         raise ClaimError(f"The method is '{method}'; choose 'auto', 'cox' or 'firth'.")
-    active, control = contrast
+    active, control = two_arms(contrast)
     arm = np.asarray(arm)
     chosen = (arm == active) | (arm == control)
     sets = risk_sets(
@@ -261,6 +264,17 @@ def unbounded(log_ratio: Estimate, monotone: np.ndarray, contested: np.ndarray) 
     return log_ratio._replace(**changed)
 
 
+def ratio_of_arms(log_ratio: Estimate, events: np.ndarray, present: np.ndarray) -> Estimate:
+    """The ratio of two arms, from its logarithm, their events and who is present (..., 2), control first.
+
+    Where one arm alone has events it is 0 or infinite, with an unbounded interval and a caution.
+    """
+    monotone = present.all(-1) & ((events > 0).sum(-1) == 1)
+    warnings = np.where(monotone, log_ratio.warnings & ~int(Caution.NOT_CONVERGED), log_ratio.warnings)
+    log_ratio = log_ratio._replace(warnings=warnings | arm_cautions(events, present))
+    return exponentiate(unbounded(log_ratio, monotone, events))
+
+
 def arm_cautions(events: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Cautions of a comparison of two arms, from their events and who is present (..., 2)."""
     total, both = events.sum(-1), present.all(-1)
@@ -269,17 +283,17 @@ def arm_cautions(events: np.ndarray, present: np.ndarray) -> np.ndarray:
     return warnings | flag(both & (total > 0) & (total < FEW_EVENTS), Caution.FEW_EVENTS)
 
 
-def _some(flat: FollowUp, chosen: Rows) -> FollowUp:
+def _some(flat: Spells, chosen: Rows) -> Spells:
     """Some of the flattened trials."""
     fields: dict[str, Any] = {name: None if field is None else field[chosen] for name, field in flat._asdict().items()}
-    return FollowUp(**fields)
+    return Spells(**fields)
 
 
 Rows = slice | np.ndarray
 Work = Callable[[Rows, int, "np.ndarray | None"], tuple[CoxFit, np.ndarray, np.ndarray]]
 
 
-def _in_groups(flat: FollowUp, batch: tuple[int, ...], work: Work) -> CoxFit:
+def _in_groups(flat: Spells, batch: tuple[int, ...], work: Work) -> CoxFit:
     """Fit all trials, a group at a time; those that need more steps than most go on together afterwards."""
     trials, n = flat.time.shape
     size = max(1, VALUES_AT_ONCE // max(n, 1))
@@ -301,7 +315,7 @@ def _in_groups(flat: FollowUp, batch: tuple[int, ...], work: Work) -> CoxFit:
 
 
 def _plain(
-    flat: FollowUp,
+    flat: Spells,
     codes: np.ndarray | None,
     rows: Rows,
     ties: Ties,
@@ -373,8 +387,9 @@ def _result(hill: Hill, found: Found, level: float, interval: Interval) -> CoxFi
         lower, upper, statistic = _wald(b, se, level)
     estimable = free.any(-1)
     warnings = flag(~free.all(-1) & estimable, Caution.SINGULAR) | flag(~estimable, Caution.NOT_ESTIMABLE)
-    warnings = warnings | flag(~found.converged & estimable, Caution.NOT_CONVERGED)
-    warnings = warnings | flag((np.abs(b) >= hill.bound).any(-1), Caution.SEPARATION)
+    endless = (np.abs(b) >= hill.bound).any(-1) | _vanished(found)
+    warnings = warnings | flag((~found.converged | endless) & estimable, Caution.NOT_CONVERGED)
+    warnings = warnings | flag(endless, Caution.SEPARATION)
     lower, upper, statistic = (np.where(free, field, np.nan) for field in (lower, upper, statistic))
     both = free[:, :, None] & free[:, None, :]
     plain = found.plain
@@ -398,6 +413,12 @@ def _result(hill: Hill, found: Found, level: float, interval: Interval) -> CoxFi
         warnings=warnings,
         level=level,
     )
+
+
+def _vanished(found: Found) -> np.ndarray:
+    """Whether a climb came to rest, for want of information, on a slope without an end."""
+    here, at_zero = (np.diagonal(value.information, axis1=-2, axis2=-1) for value in (found.value, found.plain))
+    return np.asarray((found.free & (here < VANISHED * at_zero)).any(-1))
 
 
 def _robust(result: CoxFit, found: Found, people: Clustered, level: float) -> CoxFit:

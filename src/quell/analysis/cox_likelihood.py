@@ -20,8 +20,8 @@ from quell.analysis.partial_likelihood import Hill, Ties, Value, inverse, log_de
 from quell.analysis.risksets import RiskSets, risk_sets
 
 
-class FollowUp(NamedTuple):
-    """What is known of subjects, or of rows (start, stop] of them: every field (..., n), covariates (..., n, p).
+class Spells(NamedTuple):
+    """Spells under observation, each a subject or a row (start, stop] of one: every field (..., n), covariates (..., n, p).
 
     time (the end of the row) and event; entry (its start: late entry, covariates that change, repeated events); strata in
     whole codes; include; case weights, greater than zero; offset, added to x'b.
@@ -85,23 +85,23 @@ class State(NamedTuple):
     tied_mean: np.ndarray
 
 
-def flattened(follow_up: FollowUp) -> tuple[FollowUp, tuple[int, ...]]:
+def flattened(spells: Spells) -> tuple[Spells, tuple[int, ...]]:
     """Every field with its batch flattened to one axis, (B, n), and the batch's shape."""
-    covariates = np.asarray(follow_up.covariates, float)
-    time = np.asarray(follow_up.time, float)
+    covariates = np.asarray(spells.covariates, float)
+    time = np.asarray(spells.time, float)
     if covariates.ndim < 2 or not time.ndim or covariates.shape[-2] != time.shape[-1]:
         raise ClaimError(
             f"Covariates have shape {covariates.shape}, but time has {time.shape}; give covariates as (..., n, p): "
             "one row per subject and one column per covariate, also where there is only one."
         )
-    given = {name: np.asarray(value) for name, value in follow_up._asdict().items() if value is not None}
+    given = {name: np.asarray(value) for name, value in spells._asdict().items() if value is not None}
     try:
         shapes = [value.shape for name, value in given.items() if name != "covariates"]
         shape = np.broadcast_shapes(*shapes, covariates.shape[:-1])
     except ValueError:
         words = ", ".join(f"{name} {value.shape}" for name, value in given.items())
         raise ClaimError(
-            f"The follow-up has fields of shapes {words}, which do not fit together; each needs the same trials and "
+            f"The spells have fields of shapes {words}, which do not fit together; each needs the same trials and "
             "subjects."
         ) from None
     if not covariates.shape[-1]:
@@ -111,15 +111,15 @@ def flattened(follow_up: FollowUp) -> tuple[FollowUp, tuple[int, ...]]:
     for name, value in given.items():
         own = value.shape[-1:] if name == "covariates" else ()
         fields[name] = np.broadcast_to(value, (*shape, *own)).reshape(trials, shape[-1], *own)
-    return FollowUp(**fields), shape[:-1]
+    return Spells(**fields), shape[:-1]
 
 
-def prepared(follow_up: FollowUp, ties: Ties) -> Prepared:
+def prepared(spells: Spells, ties: Ties) -> Prepared:
     """Risk sets of the flattened trials' subjects with every value, with standardised covariates, and their tied terms."""
     if ties not in ("efron", "breslow"):
         raise ClaimError(f"Ties are '{ties}'; choose 'efron' or 'breslow'.")
-    known = np.isfinite(follow_up.covariates).all(-1)
-    weights, offset = follow_up.weights, follow_up.offset
+    known = np.isfinite(spells.covariates).all(-1)
+    weights, offset = spells.weights, spells.offset
     if weights is not None:
         weights = np.asarray(weights, float)
         if np.any(weights < 0):
@@ -128,9 +128,9 @@ def prepared(follow_up: FollowUp, ties: Ties) -> Prepared:
     if offset is not None:
         offset = np.asarray(offset, float)
         known = known & np.isfinite(offset)
-    time = np.where(known, follow_up.time, np.nan)
-    sets = risk_sets(time, follow_up.event, include=follow_up.include, entry=follow_up.entry, strata=follow_up.strata)
-    x, unit = _standardised(np.ascontiguousarray(np.moveaxis(follow_up.covariates, -1, 0), float), sets.kept)
+    time = np.where(known, spells.time, np.nan)
+    sets = risk_sets(time, spells.event, include=spells.include, entry=spells.entry, strata=spells.strata)
+    x, unit = _standardised(np.ascontiguousarray(np.moveaxis(spells.covariates, -1, 0), float), sets.kept)
     weights, offset = (None if value is None else np.where(sets.kept, value, 0.0) for value in (weights, offset))
     trials, strata, rungs = sets.times.shape
     ladder = (np.arange(trials)[:, None] * strata + sets.stratum) * (rungs + 1)

@@ -8,13 +8,13 @@ import numpy as np
 
 from quell.analysis.claim import Caution, ClaimError, Estimate, critical, flag
 from quell.analysis.cox import CoxFit
-from quell.analysis.cox_likelihood import FollowUp, flattened, prepared, state, with_ties
+from quell.analysis.cox_likelihood import Spells, flattened, prepared, state, with_ties
 
 Interval = Literal["log", "log-log", "plain"]
 
 
 def predicted_survival(
-    follow_up: FollowUp,
+    spells: Spells,
     fitted: CoxFit,
     at: np.ndarray,
     day: float,
@@ -24,20 +24,20 @@ def predicted_survival(
     """Survival to a day at covariates `at` (..., p): exp(-H(day) exp(x'b)), H the sum of c / phi over the terms until then.
 
     The variance of the cumulative hazard is exp(2 x'b) [sum c / phi² + q'Vq], q = sum of (c / phi) (m - x), V the fit's
-    covariance (robust if the fit is); se is that of survival. `follow_up` is what was fitted, in
-    one stratum. Past the last time a caution is given. Raises ClaimError for strata, or an interval there is not.
+    covariance (robust if the fit is); se is that of survival. `spells` is what was fitted, in one stratum. Past the last
+    time a caution is given. Raises ClaimError for strata, or an interval there is not.
 
     >>> from quell.analysis.cox import fit
-    >>> rows = FollowUp(np.array([2.0, 3, 5, 7, 8]), np.array([1, 1, 1, 0, 1]), np.array([[1.0], [0], [1], [0], [0]]))
+    >>> rows = Spells(np.array([2.0, 3, 5, 7, 8]), np.array([1, 1, 1, 0, 1]), np.array([[1.0], [0], [1], [0], [0]]))
     >>> result = predicted_survival(rows, fit(rows), np.array([1.0]), 4)
     >>> round(float(result.estimate), 4), round(float(result.se), 4)
     (0.3856, 0.3117)
     """
-    if follow_up.strata is not None:
+    if spells.strata is not None:
         raise ClaimError("The fit has strata, each with a baseline of its own; fit and predict one stratum at a time.")
     if interval not in ("log", "log-log", "plain"):
         raise ClaimError(f"The interval is '{interval}'; choose 'log', 'log-log' or 'plain'.")
-    flat, batch = flattened(follow_up)
+    flat, batch = flattened(spells)
     ready = prepared(flat, fitted.ties)
     p = flat.covariates.shape[-1]
     b = np.nan_to_num(fitted.coefficients.reshape(len(flat.time), p))

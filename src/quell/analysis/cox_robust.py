@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from quell.analysis.claim import Caution, ClaimError, flag
+from quell.analysis.claim import FEW_CLUSTERS, Caution, ClaimError, flag
 from quell.analysis.cox_likelihood import (
-    FollowUp,
     Prepared,
+    Spells,
     State,
     cumulative_hazard,
     evaluate,
@@ -29,8 +29,6 @@ from quell.analysis.partial_likelihood import Ties, inverse
 
 Kind = Literal["martingale", "score", "dfbeta", "schoenfeld"]
 
-FEW_CLUSTERS = 20
-
 
 class Clustered(NamedTuple):
     """The robust covariance (B, p, p), the robust score test at zero, and cautions."""
@@ -41,7 +39,7 @@ class Clustered(NamedTuple):
 
 
 def residuals(
-    follow_up: FollowUp, coefficients: np.ndarray, kind: Kind = "martingale", *, ties: Ties = "efron"
+    spells: Spells, coefficients: np.ndarray, kind: Kind = "martingale", *, ties: Ties = "efron"
 ) -> np.ndarray:
     """Residuals of each subject (or row) at the coefficients (..., p) of a fit, as R's residuals.coxph.
 
@@ -49,13 +47,13 @@ def residuals(
     subjects without an event; all NaN for subjects left out. Raises ClaimError for a kind there is not, or shapes that do
     not match.
 
-    >>> rows = FollowUp(np.array([2.0, 3.0, 5.0, 7.0]), np.array([1, 1, 0, 1]), np.array([[1.0], [0], [1], [0]]))
+    >>> rows = Spells(np.array([2.0, 3.0, 5.0, 7.0]), np.array([1, 1, 0, 1]), np.array([[1.0], [0], [1], [0]]))
     >>> residuals(rows, np.array([0.5])).round(3).tolist()
     [0.689, 0.537, -0.763, -0.463]
     """
     if kind not in ("martingale", "score", "dfbeta", "schoenfeld"):
         raise ClaimError(f"The residual is '{kind}'; choose 'martingale', 'score', 'dfbeta' or 'schoenfeld'.")
-    flat, batch = flattened(follow_up)
+    flat, batch = flattened(spells)
     ready = prepared(flat, ties)
     p = flat.covariates.shape[-1]
     b = np.nan_to_num(np.broadcast_to(coefficients, (*batch, p)).reshape(-1, p)) * ready.unit

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from quell.analysis.claim import Caution, ClaimError, Estimate, flag, normal_estimate
+from quell.analysis.claim import Caution, ClaimError, Estimate, flag, normal_estimate, without_a_size
 from quell.analysis.reml import Fit
 from quell.analysis.sandwich import Sandwich
 
@@ -64,10 +64,7 @@ class FTest(NamedTuple):
 
     def test(self, level: float = 0.95) -> Estimate:
         """The test as an estimate without a size: statistic, denominator degrees of freedom, p and n."""
-        none = np.full(np.shape(self.p), np.nan)
-        return Estimate(
-            none, none, none, none, self.statistic, self.df_denominator, self.p, self.n, self.warnings, level
-        )
+        return without_a_size(self.statistic, self.df_denominator, self.p, self.n, self.warnings, level)
 
 
 def inference(fit: Fit, method: str = "satterthwaite", within: np.ndarray | None = None) -> Inference:

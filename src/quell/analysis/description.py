@@ -292,7 +292,7 @@ def versus_baseline(pairs: pl.DataFrame, control: str, level: float = 0.95) -> V
 
 # -- events -----------------------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Incidence:
+class ArmIncidence:
     """Cumulative incidence of one endpoint in one arm, with its table at risk."""
 
     arm: str
@@ -310,7 +310,7 @@ class Incidence:
 
 def incidence(
     columns: Columns, endpoint: Endpoint, arm: str, *, population: str = "randomised", days: Sequence[float] = ()
-) -> Incidence:
+) -> ArmIncidence:
     """One minus Kaplan-Meier survival (log-log interval) from day 1, and who is at risk on the given days.
 
     Deaths that the endpoint does not count are censored, so the curve is of a world in which they did not happen.
@@ -324,7 +324,7 @@ def incidence(
         empty: dict[str, list[float]] = {
             name: [] for name in ("day", "incidence", "lower", "upper", "at_risk", "events", "censored")
         }
-        return Incidence(arm=arm, n=0, events=0, curve=pl.DataFrame(empty), table=_at_risk(time, happened, days))
+        return ArmIncidence(arm=arm, n=0, events=0, curve=pl.DataFrame(empty), table=_at_risk(time, happened, days))
     curve = survival.kaplan_meier(time, happened, interval="log-log")
     frame = pl.DataFrame(
         {
@@ -338,7 +338,7 @@ def incidence(
         }
     )
     table = _at_risk(time, happened, days)
-    return Incidence(
+    return ArmIncidence(
         arm=arm, n=len(time), events=int(happened.sum()), curve=frame.filter(pl.col("at_risk") > 0), table=table
     )
 

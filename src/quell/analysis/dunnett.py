@@ -16,9 +16,11 @@ from quell.analysis import pieces
 from quell.analysis.claim import ClaimError
 
 Alternative = Literal["greater", "two-sided"]
+# Nodes over what the comparisons share (as far as the normal has any mass) and over the spread of the error.
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(80)
 SPREAD_NODES, SPREAD_WEIGHTS = np.polynomial.legendre.leggauss(40)
 FAR = 9.0
+# Trials from which it pays to read the answer from a piecewise polynomial.
 MANY = 500
 
 

@@ -20,8 +20,9 @@ Tail = Literal["two-sided", "less", "greater"]
 
 # Tables are "as extreme" within this relative tolerance, as in R's fisher.test.
 SAME = 1e-7
-GRID = 512
-REFINED = 33
+# Risks at which a nuisance proportion is tried, and again around the best; more where n is large.
+GRID, REFINED = 512, 33
+# Odds further out than exp of this are lost to rounding.
 LARGEST_LOG_ODDS = 60.0
 
 

@@ -24,6 +24,7 @@ from quell.analysis.competing import this_or_other
 from quell.analysis.product_limit import before
 from quell.analysis.risksets import RiskSets, risk_sets
 
+# Newton needs about six steps where there is a maximum; the last of them is this small.
 STEPS, CONVERGED = 50, 1e-10
 # A linear predictor that spreads this far at a would-be maximum is on its way to infinity.
 RUNAWAY = 18.0

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from quell.analysis.claim import Caution, ClaimError, flag
+from quell.analysis.codes import whole
 from quell.analysis.reference_based import Assumption, Normal, Subjects
 from quell.analysis.strategies import first_visit_affected
 
+# A covariate that spreads by less than this share of its size is constant.
 ROUNDING = 1e-12
 
 
@@ -134,10 +136,7 @@ def _together(data: FollowUp, outcome: np.ndarray, affected: np.ndarray) -> tupl
             f"Covariates have shape {covariates.shape}, but there are subjects {people}; give (..., n, p): "
             "one row per subject and one column per covariate, also where there is only one."
         )
-    arm = np.asarray(data.arm)
-    if arm.dtype.kind not in "iubf":
-        raise ClaimError("Arms are whole codes 0, 1, 2, ...; number the labels first.")
-    arm = np.where(np.isfinite(arm), arm, -1).astype(int)
+    arm = whole(data.arm, "Arms")
     include = np.ones(people, bool) if data.include is None else np.asarray(data.include, bool)
     try:
         batch = np.broadcast_shapes(people, arm.shape, include.shape, affected.shape, covariates.shape[:-1])

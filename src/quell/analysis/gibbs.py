@@ -26,6 +26,7 @@ from quell.analysis.reference_based import given_seen, root_of
 ALIASED = 1e-7
 # The least eigenvalue of the residual correlations; below it visits repeat each other.
 DEGENERATE = 1e-10
+# Steps before a draw is kept: rbmi's default.
 BURN_IN = 200
 
 

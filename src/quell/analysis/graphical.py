@@ -16,6 +16,7 @@ import numpy as np
 
 from quell.analysis.claim import ClaimError
 
+# Weights that add up to one may exceed it by this much.
 ROUNDING = 1e-9
 
 

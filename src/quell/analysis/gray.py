@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from quell.analysis.armcounts import Subjects, columns, count, missing_caution, over_trials
-from quell.analysis.claim import FEW_EVENTS, Caution, ClaimError, Estimate, flag
+from quell.analysis.claim import FEW_EVENTS, Caution, ClaimError, Estimate, flag, without_a_size
 from quell.analysis.competing import this_or_other
 from quell.analysis.product_limit import before
 
@@ -30,8 +30,7 @@ class GrayTest(NamedTuple):
 
     def test(self, level: float = 0.95) -> Estimate:
         """The test as an estimate without a size: statistic, df, p and n."""
-        none = np.full(np.shape(self.p), np.nan)
-        return Estimate(none, none, none, none, self.chi_square, self.df, self.p, self.n, self.warnings, level)
+        return without_a_size(self.chi_square, self.df, self.p, self.n, self.warnings, level)
 
 
 class Rungs(NamedTuple):

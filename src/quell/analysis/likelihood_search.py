@@ -15,13 +15,13 @@ from scipy import optimize
 
 from quell.analysis.covariance_structures import FACTORED, HIGHEST, LINEAR, Structure, free, pairs, square, start
 from quell.analysis.cross_products import Sums
+from quell.analysis.partial_likelihood import masked
 from quell.analysis.restricted_likelihood import (
     Point,
     Problem,
     evaluate,
     expanded,
     information,
-    masked,
     moment_matrix,
     second_by_covariance,
     symmetric_inverse,

@@ -18,17 +18,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from quell.analysis.claim import Caution, ClaimError, Estimate, flag, normal_estimate
+from quell.analysis.claim import FEW_CLUSTERS, Caution, ClaimError, Estimate, flag, normal_estimate, without_a_size
+from quell.analysis.codes import whole
 
 Covariance = Literal["classical", "HC0", "HC1", "HC2", "HC3", "HC4", "CR0", "CR1", "CR1S"]
 COVARIANCES = ("classical", "HC0", "HC1", "HC2", "HC3", "HC4", "CR0", "CR1", "CR1S")
 
 # A column whose unexplained part is smaller than this share of itself repeats the columns before it. R's lm uses 1e-7.
 ALIASED = 1e-7
+# What is left of a column or an outcome below this share of it is rounding.
 ROUNDING = 1e-12
 # Trials are read in blocks whose arrays stay in the processor's cache.
 BLOCK = 1 << 16
-FEW_CLUSTERS = 20
 
 
 class Subjects(NamedTuple):
@@ -151,8 +152,7 @@ class LinearFit(NamedTuple):
         p = f_tail(statistic, rank, self.df)
         warnings = self.warnings | flag(self.df <= 0, Caution.TOO_FEW) | flag(rank == 0, Caution.NOT_ESTIMABLE)
         warnings = warnings | flag(self.constant & (self.df > 0), Caution.CONSTANT_OUTCOME)
-        none = np.full(p.shape, np.nan)
-        return Estimate(none, none, none, none, statistic, np.where(bad, np.nan, rank), p, self.n, warnings, level)
+        return without_a_size(statistic, np.where(bad, np.nan, rank), p, self.n, warnings, level)
 
 
 def subjects(
@@ -287,28 +287,6 @@ def _fitted(outcome: np.ndarray, asked: np.ndarray, values: np.ndarray, codes: l
             f"The outcome, include, arm, factors and covariates have shapes {shapes}, which do not fit together; "
             "each needs the same trials and subjects."
         ) from None
-
-
-def whole(values: np.ndarray) -> np.ndarray:
-    """Whole-number codes; what is not finite becomes -1 (no arm, missing level)."""
-    values = np.asarray(values)
-    if values.dtype.kind in "iub":
-        return values.astype(np.int64, copy=False)
-    if values.dtype.kind != "f":
-        raise ClaimError("Arms and factors are whole codes 0, 1, 2, ...; number the labels first.")
-    return np.where(np.isfinite(values), values, -1).astype(np.int64)
-
-
-def codes_of(values: np.ndarray) -> list[int]:
-    """The codes in use anywhere in the batch, in order.
-
-    >>> codes_of(np.array([[2, 0], [-1, 2]]))
-    [0, 2]
-    """
-    low, high = (int(values.min()), int(values.max())) if values.size else (0, -1)
-    if high < 64:
-        return [code for code in range(max(low, 0), high + 1) if (values == code).any()]
-    return [int(code) for code in np.unique(values) if code >= 0]
 
 
 def _centre(column: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

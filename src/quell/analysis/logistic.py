@@ -14,14 +14,16 @@ from scipy import special
 
 from quell.analysis.arm_model import NOWHERE, ArmModel, ByArm, arm_model_of, single
 from quell.analysis.claim import FEW_EVENTS, Caution, ClaimError, Estimate, exponentiate, flag, normal_estimate
-from quell.analysis.linear_model import BLOCK, codes_of, subjects
+from quell.analysis.codes import codes_of
+from quell.analysis.linear_model import BLOCK, subjects
 
 Likelihood = Literal["maximum", "firth"]
 
-STEPS = 40
-SETTLED = 1e-10
+# Newton needs about six steps where there is a maximum; the last of them is this small.
+STEPS, SETTLED = 40, 1e-10
 # With a maximum Newton's last steps are tiny; without one every step lengthens the linear predictor by about one.
 STILL_MOVING = 1e-3
+# A linear predictor beyond this is a risk of 0 or 1 to rounding.
 FARTHEST = 30.0
 
 

@@ -21,6 +21,7 @@ from quell.analysis.claim import (
     exponentiate,
     flag,
     normal_estimate,
+    without_a_size,
 )
 from quell.analysis.product_limit import before, product_limit
 
@@ -45,8 +46,7 @@ class LogRank(NamedTuple):
 
     def test(self, level: float = 0.95) -> Estimate:
         """The test as an estimate without a size: statistic, df, p and n."""
-        none = np.full(np.shape(self.p), np.nan)
-        return Estimate(none, none, none, none, self.chi_square, self.df, self.p, self.n, self.warnings, level)
+        return without_a_size(self.chi_square, self.df, self.p, self.n, self.warnings, level)
 
     def z(self, alternative: Alternative = "two-sided", level: float = 0.95) -> Estimate:
         """Signed z of two arms, (O - E) / sqrt(V) of arm 1: below zero where arm 1 has fewer events than expected.
@@ -121,10 +121,9 @@ def trend(
     known = variance > NO_VARIANCE
     z = np.where(known, excess / np.sqrt(np.where(known, variance, 1.0)), np.where(np.isnan(test.p), np.nan, 0.0))
     p = np.where(~known & (test.p < 1), np.nan, tail_of(z, alternative))
-    none = np.full(np.shape(z), np.nan)
     df = np.full(np.shape(z), np.inf)
     warnings = test.warnings | flag(~known & (test.p < 1), Caution.NOT_ESTIMABLE)
-    return Estimate(none, none, none, none, z, df, p, test.n, warnings, level)
+    return without_a_size(z, df, p, test.n, warnings, level)
 
 
 def tail_of(z: np.ndarray, alternative: Alternative) -> np.ndarray:

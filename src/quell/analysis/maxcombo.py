@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quell.analysis.armcounts import Subjects, columns, contrast_arms, count, missing_caution, over_trials
-from quell.analysis.claim import Caution, ClaimError, Estimate, flag
+from quell.analysis.claim import Caution, ClaimError, Estimate, flag, without_a_size
 from quell.analysis.logrank import NO_VARIANCE, Alternative, count_cautions, rung_sums, rung_weights, tail_of
 from quell.analysis.normal_maximum import exceedance
 
@@ -37,7 +37,7 @@ class MaxCombo(NamedTuple):
     def test(self, level: float = 0.95) -> Estimate:
         """The test as an estimate without a size: the extreme z, p and n."""
         none = np.full(np.shape(self.p), np.nan)
-        return Estimate(none, none, none, none, self.statistic, none, self.p, self.n, self.warnings, level)
+        return without_a_size(self.statistic, none, self.p, self.n, self.warnings, level)
 
 
 def maxcombo(

@@ -11,18 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from quell.analysis.arm_model import ByArm, Weights, arm_model, arm_model_of, pair, single
+from quell.analysis.arm_model import ByArm, Weights, arm_model, arm_model_of, single
 from quell.analysis.claim import Caution, ClaimError, Estimate, exponentiate, flag, normal_estimate
+from quell.analysis.codes import codes_of, two_arms, whole
 from quell.analysis.linear_model import (
     ROUNDING,
     Covariance,
     Subjects,
-    codes_of,
     in_blocks,
     least_squares,
     level_columns,
     subjects,
-    whole,
 )
 
 __all__ = [
@@ -67,7 +66,7 @@ def ancova(
     >>> round(float(result.estimate), 4), round(float(result.p), 4), int(result.df)
     (1.1667, 0.2771, 4)
     """
-    active, control = pair(contrast)
+    active, control = two_arms(contrast)
 
     def estimate(outcome, arm, covariates, include, cluster, *factors):
         people = subjects(outcome, arm, covariates, factors, include, cluster)
@@ -184,7 +183,7 @@ def two_sample(
     (1.1667, 3.806)
     """
     people = subjects(outcome, arm, None, (), include)
-    active, control = pair(contrast)
+    active, control = two_arms(contrast)
     n1, mean1, square1 = _moments(people, active)
     n0, mean0, square0 = _moments(people, control)
     with np.errstate(divide="ignore", invalid="ignore"):

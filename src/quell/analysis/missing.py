@@ -163,7 +163,7 @@ def _regression(outcome: np.ndarray, piece: Part, people: np.ndarray) -> tuple[n
     n, visits = outcome.shape
     columns = piece.design.shape[-1]
     design = np.einsum("vw,nq->nvwq", np.eye(visits), piece.design[0]).reshape(n, visits, visits * columns)
-    fit = fit_reml(outcome, design, Covariance(fallback=()), include=people)
+    fit = fit_reml(outcome, design, Covariance(fallback=(), degrees=False), include=people)
     slopes = np.swapaxes(fit.coefficients.reshape(-1, visits, columns), -1, -2)
     covariance = fit.visit_covariance[:, 0]
     seen = np.isfinite(outcome) & people[:, :, None]

@@ -21,12 +21,14 @@ from quell.analysis.claim import (
     flag,
     normal_estimate,
 )
-from quell.analysis.cox import arm_cautions, unbounded
+from quell.analysis.codes import two_arms
+from quell.analysis.cox import ratio_of_arms
 from quell.analysis.partial_likelihood import independent, inverse
 
 Model = Literal["negative binomial", "poisson"]
 Errors = Literal["model", "robust"]
 
+# Coefficients and dispersion take turns, so that rounds may be many.
 ROUNDS = 200
 STEP_ENOUGH = 1e-10
 # A log rate this far from the average (in standardised units) is on its way to infinity.
@@ -165,7 +167,7 @@ def count_ratio(
     >>> float(ratio.estimate.round(3)), float(ratio.se.round(3))
     (0.4, 0.815)
     """
-    active, control = contrast
+    active, control = two_arms(contrast)
     count, exposure, arm = np.broadcast_arrays(np.asarray(count, float), np.asarray(exposure, float), np.asarray(arm))
     chosen = (arm == active) | (arm == control)
     chosen = chosen if include is None else chosen & (np.asarray(include) > 0)
@@ -177,11 +179,7 @@ def count_ratio(
     members = [used & (arm == code) for code in (control, active)]
     events = np.stack([np.sum(np.where(who, count, 0.0), -1) for who in members], -1)
     present = np.stack([who.any(-1) for who in members], -1)
-    log_ratio = fitted.log_ratio()
-    monotone = present.all(-1) & ((events > 0).sum(-1) == 1)
-    warnings = np.where(monotone, log_ratio.warnings & ~int(Caution.NOT_CONVERGED), log_ratio.warnings)
-    log_ratio = log_ratio._replace(warnings=warnings | arm_cautions(events, present))
-    return exponentiate(unbounded(log_ratio, monotone, events))
+    return ratio_of_arms(fitted.log_ratio(), events, present)
 
 
 def event_rate(
@@ -336,14 +334,19 @@ def _score(
 
 
 def _next_theta(data: Counts, mu: np.ndarray, theta: np.ndarray, going: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One Newton step of log theta at given means, no longer than 1; and its length."""
+    """One Newton step of log theta at given means, no longer than 1; and its length, in errors of log theta where large.
+
+    A theta that the data hardly determine has a flat likelihood, on which rounding alone makes steps.
+    """
     safe = np.where(going, theta, 1.0)
     slope, information = _theta_slopes(data, mu, safe)
     bend = safe**2 * information - safe * slope
     # where the likelihood is not concave in log theta, go uphill by the largest step
     step = np.where(bend > 0, safe * slope / np.where(bend > 0, bend, 1.0), np.sign(slope))
     step = np.where(going, np.clip(step, -1.0, 1.0), 0.0)
-    return np.where(going, safe * np.exp(step), theta), np.abs(step)
+    return np.where(going, safe * np.exp(step), theta), np.abs(step) * np.where(
+        bend > 0, np.sqrt(np.clip(bend, 0.0, 1.0)), 1.0
+    )
 
 
 def _theta_slopes(data: Counts, mu: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

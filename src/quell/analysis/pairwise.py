@@ -23,6 +23,7 @@ PAIRS_AT_ONCE = 4_000_000
 COUNTED_AT_ONCE = 100_000
 # Codes, twice over, fit in 16 bits (which are sorted fastest) up to here.
 FEW_DAYS = 16_000
+# A difference reaches the margin within this share of it: 0.3 - 0.1 is a margin of 0.2.
 ROUNDING = 1e-9
 
 

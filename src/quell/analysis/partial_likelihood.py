@@ -20,10 +20,11 @@ from scipy import special
 
 Ties = Literal["efron", "breslow"]
 
-STEPS = 60
-HALVINGS = 12
-DESCENTS = 25
+# Newton's steps and halvings on the way to a maximum, and down to a limit of a profile: well-posed ones need about six.
+STEPS, HALVINGS, DESCENTS = 60, 12, 25
+# The step, in standardised units, at which another changes nothing that is shown.
 CONVERGED = 1e-9
+# Half the width of a central difference of the gradient, in standardised units.
 NUDGE = 1e-4
 # A standardised log hazard ratio this large is on its way to infinity; with Firth's penalty it may yet have a peak.
 DIVERGED = 12.0

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from quell.analysis.claim import Caution, ClaimError, Estimate, flag
+from quell.analysis.claim import Caution, ClaimError, Estimate, flag, without_a_size
+from quell.analysis.codes import two_arms
 from quell.analysis.cox import CoxFit, fit
-from quell.analysis.cox_likelihood import FollowUp, Prepared, flattened, of_events, prepared, slopes, state
+from quell.analysis.cox_likelihood import Prepared, Spells, flattened, of_events, prepared, slopes, state
 from quell.analysis.partial_likelihood import Ties, inverse
 from quell.analysis.risksets import RiskSets, risk_sets
 
@@ -37,12 +38,11 @@ class Proportionality(NamedTuple):
 
     def test(self, index: int | None = None, level: float = 0.95) -> Estimate:
         """The test of one covariate (or, without index, of all) as an estimate without a size."""
-        none = np.full(np.shape(self.global_p), np.nan)
         if index is None:
             statistic, df, p = self.global_chi_square, np.asarray(self.global_df, float), self.global_p
         else:
-            statistic, df, p = self.chi_square[..., index], np.ones(none.shape), self.p[..., index]
-        return Estimate(none, none, none, none, statistic, df, p, self.n, self.warnings, level)
+            statistic, df, p = self.chi_square[..., index], np.ones(self.global_p.shape), self.p[..., index]
+        return without_a_size(statistic, df, p, self.n, self.warnings, level)
 
     def doubt(self, estimate: Estimate, index: int | None = None) -> Estimate:
         """The estimate with the caution NON_PROPORTIONAL where p < 0.05 for one covariate (or, without index, for any)."""
@@ -51,20 +51,20 @@ class Proportionality(NamedTuple):
         return estimate._replace(warnings=np.asarray(estimate.warnings) | doubtful)
 
 
-def proportionality(follow_up: FollowUp, fitted: CoxFit, transform: Transform = "km") -> Proportionality:
+def proportionality(spells: Spells, fitted: CoxFit, transform: Transform = "km") -> Proportionality:
     """Test of proportional hazards for each covariate of a Cox fit and for all together, against time transformed by g.
 
     g is 1 - the Kaplan-Meier curve just before t ("km", R's default, of all subjects together), t itself ("identity"), its
-    rank among all times ("rank") or its logarithm ("log"). `follow_up` is what was fitted. NaN, with a caution, where there
+    rank among all times ("rank") or its logarithm ("log"). `spells` is what was fitted. NaN, with a caution, where there
     is no fit, or where all events fall at one time. Raises ClaimError for a transform there is not.
 
-    >>> rows = FollowUp(np.arange(1.0, 9.0), np.ones(8), np.array([1.0, 1, 1, 0, 1, 0, 0, 0])[:, None])
+    >>> rows = Spells(np.arange(1.0, 9.0), np.ones(8), np.array([1.0, 1, 1, 0, 1, 0, 0, 0])[:, None])
     >>> float(proportionality(rows, fit(rows)).global_p.round(4))
     0.6619
     """
     if transform not in ("km", "identity", "rank", "log"):
         raise ClaimError(f"The transform is '{transform}'; choose 'km', 'identity', 'rank' or 'log'.")
-    flat, batch = flattened(follow_up)
+    flat, batch = flattened(spells)
     ready = prepared(flat, fitted.ties)
     p = flat.covariates.shape[-1]
     coefficients = fitted.coefficients.reshape(-1, p)
@@ -110,15 +110,15 @@ def proportionality_of_arms(
     >>> float(proportionality_of_arms(time, np.ones(8), arm).p[0].round(4))
     0.6619
     """
-    active, control = contrast
+    active, control = two_arms(contrast)
     arm = np.asarray(arm)
     chosen = (arm == active) | (arm == control)
     chosen = chosen if include is None else chosen & (np.asarray(include) > 0)
-    follow_up = FollowUp(time, event, (arm == active)[..., None].astype(float), None, strata, chosen)
-    return proportionality(follow_up, fit(follow_up, ties=ties), transform)
+    spells = Spells(time, event, (arm == active)[..., None].astype(float), None, strata, chosen)
+    return proportionality(spells, fit(spells, ties=ties), transform)
 
 
-def _transformed(ready: Prepared, flat: FollowUp, transform: Transform) -> np.ndarray:
+def _transformed(ready: Prepared, flat: Spells, transform: Transform) -> np.ndarray:
     """g at each subject's time, (B, n); meaningful at events."""
     kept = ready.sets.kept
     time = np.where(kept, flat.time, 1.0)

@@ -8,14 +8,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from quell.analysis.arm_model import pair
-from quell.analysis.claim import Caution, ClaimError, Estimate, critical, flag, two_sided
-from quell.analysis.linear_model import Subjects, codes_of, subjects
+from quell.analysis.claim import Caution, ClaimError, Estimate, critical, flag, two_sided, without_a_size
+from quell.analysis.codes import codes_of, two_arms
+from quell.analysis.linear_model import Subjects, subjects
 
 Distribution = Literal["auto", "exact", "normal"]
 
 # R's wilcox.test is exact where no values tie and both arms have fewer patients than this.
 SMALL = 50
+# Differences of pairs held in memory at a time.
 PAIRS_AT_ONCE = 1 << 22
 
 
@@ -54,7 +55,7 @@ def wilcoxon(
     if distribution not in ("auto", "exact", "normal"):
         raise ClaimError(f"The distribution is '{distribution}'; choose 'auto', 'exact' or 'normal'.")
     people = subjects(outcome, arm, include=include)
-    active, control = pair(contrast)
+    active, control = two_arms(contrast)
     batch, n = people.include.shape[:-1], people.include.shape[-1]
     values, code = people.outcome.reshape(-1, n), people.arm.reshape(-1, n)
     members = code == active, code == control
@@ -93,7 +94,7 @@ def van_elteren(
     0.1003
     """
     people = subjects(outcome, arm, None, [strata], include)
-    active, control = pair(contrast)
+    active, control = two_arms(contrast)
     top, bottom = np.zeros(people.include.shape[:-1]), np.zeros(people.include.shape[:-1])
     used, lone = np.zeros(top.shape, int), np.zeros(top.shape, bool)
     for code in codes_of(people.factors[0]):
@@ -107,10 +108,9 @@ def van_elteren(
     good = bottom > 0
     chi_square = np.where(good, top**2 / np.where(good, bottom, 1.0), np.nan)
     p = np.where(good, special.chdtrc(1.0, np.where(good, chi_square, 0.0)), np.nan)
-    none = np.full(p.shape, np.nan)
     warnings = people.warnings | _doubts(people, active, control) | flag(lone & (used > 0), Caution.LONE_STRATUM)
     warnings = warnings | flag(~good & (used > 0), Caution.CONSTANT_OUTCOME) | flag(used == 0, Caution.NOT_ESTIMABLE)
-    return Estimate(none, none, none, none, chi_square, np.where(good, 1.0, np.nan), p, used, warnings, level)
+    return without_a_size(chi_square, np.where(good, 1.0, np.nan), p, used, warnings, level)
 
 
 def _doubts(people: Subjects, active: int, control: int) -> np.ndarray:

@@ -13,9 +13,10 @@ import numpy as np
 from scipy import special
 
 from quell.analysis import cox
-from quell.analysis.claim import Caution, ClaimError, Estimate, exponentiate, flag, normal_estimate
-from quell.analysis.cox import CoxFit, arm_cautions, unbounded
-from quell.analysis.cox_likelihood import FollowUp
+from quell.analysis.claim import Caution, ClaimError, Estimate, flag, normal_estimate, without_a_size
+from quell.analysis.codes import two_arms
+from quell.analysis.cox import CoxFit, ratio_of_arms
+from quell.analysis.cox_likelihood import Spells
 from quell.analysis.cox_robust import residuals
 from quell.analysis.partial_likelihood import Ties, inverse
 
@@ -177,7 +178,7 @@ def rate_ratio(
     >>> float(rate_ratio(rows, np.array([0, 1, 1, 0])).estimate.round(3))
     0.25
     """
-    active, control = contrast
+    active, control = two_arms(contrast)
     arm = np.asarray(arm)
     some = rows.among((arm == active) | (arm == control))
     fitted = lwyy(some, (arm == active)[..., None].astype(float), strata=strata, ties=ties, level=level)
@@ -185,11 +186,7 @@ def rate_ratio(
     members = [some.include & (code == one) for one in (control, active)]
     events = np.stack([np.sum(some.event & who, -1) for who in members], -1)
     present = np.stack([who.any(-1) for who in members], -1)
-    log_ratio = fitted.log_ratio()
-    monotone = present.all(-1) & ((events > 0).sum(-1) == 1)
-    warnings = np.where(monotone, log_ratio.warnings & ~int(Caution.NOT_CONVERGED), log_ratio.warnings)
-    log_ratio = log_ratio._replace(warnings=warnings | arm_cautions(events, present))
-    return exponentiate(unbounded(log_ratio, monotone, events))
+    return ratio_of_arms(fitted.log_ratio(), events, present)
 
 
 def prentice_williams_peterson(
@@ -244,8 +241,8 @@ def _by_person(
     code: Any = None if strata is None else rows.of_people(strata)
     if number:
         code = rows.number
-    follow_up = FollowUp(stop, rows.event, by_row, start, code, rows.include)
-    fitted = cox.fit(follow_up, ties=ties, cluster=rows.person if robust else None, level=level)
+    spells = Spells(stop, rows.event, by_row, start, code, rows.include)
+    fitted = cox.fit(spells, ties=ties, cluster=rows.person if robust else None, level=level)
     return fitted._replace(n=rows.people, warnings=fitted.warnings | rows.warnings)
 
 
@@ -289,9 +286,8 @@ class Marginal(NamedTuple):
         statistic = np.einsum("...j,...jk,...k->...", b, inverse(covariance, usable), b)
         df = usable.sum(-1).astype(float)
         p = np.where(df > 0, special.chdtrc(np.maximum(df, 1), statistic), np.nan)
-        none = np.full(np.shape(p), np.nan)
         statistic = np.where(df > 0, statistic, np.nan)
-        return Estimate(none, none, none, none, statistic, df, p, self.n, self.warnings, self.level)
+        return without_a_size(statistic, df, p, self.n, self.warnings, self.level)
 
     def _of(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         events, p = self.coefficients.shape[-2:]
@@ -335,9 +331,9 @@ def wei_lin_weissfeld(
     for event in range(days.shape[-1]):
         happened = days[..., event] <= until
         time = np.where(np.isnan(until), np.nan, np.minimum(days[..., event], until))
-        follow_up = FollowUp(time, happened, covariates, include=asked)
-        fits.append(cox.fit(follow_up, ties=ties, level=level))
-        parts.append(np.nan_to_num(residuals(follow_up, fits[-1].coefficients, "dfbeta", ties=ties)))
+        spells = Spells(time, happened, covariates, include=asked)
+        fits.append(cox.fit(spells, ties=ties, level=level))
+        parts.append(np.nan_to_num(residuals(spells, fits[-1].coefficients, "dfbeta", ties=ties)))
     apart = np.concatenate(parts, -1)
     coefficients = np.stack([one.coefficients for one in fits], -2)
     gone = np.isnan(coefficients).reshape(*coefficients.shape[:-2], apart.shape[-1])

@@ -41,7 +41,8 @@ class Covariance(NamedTuple):
     structure: a name of `covariance_structures.STRUCTURES` (or mmrm's or SAS's: "us", "toeph", "ar(1)", ...);
     fallback: the structures tried in order where it cannot be fitted (None: `SIMPLER` ones; () for none);
     likelihood: "reml" or "ml"; by_arm: one covariance matrix for each arm (in `mmrm`); stop: "exact" searches to rounding,
-    "sas" (unstructured only) and "mmrm" stop where these programs do by default, to reproduce their printed digits.
+    "sas" (unstructured only) and "mmrm" stop where these programs do by default, to reproduce their printed digits;
+    degrees: whether to make what degrees of freedom need (a tenth of the work), or leave it NaN.
     """
 
     structure: str = "unstructured"
@@ -49,6 +50,7 @@ class Covariance(NamedTuple):
     likelihood: Likelihood = "reml"
     by_arm: bool = False
     stop: Literal["exact", "sas", "mmrm"] = "exact"
+    degrees: bool = True
 
 
 class Fit(NamedTuple):
@@ -61,7 +63,8 @@ class Fit(NamedTuple):
 
     For degrees of freedom: uncertainty (..., m, m) is the covariance of the covariance parameters theta (the inverse of
     the observed second derivatives), slopes (..., m, q, q) the derivative of the coefficients' covariance by each theta,
-    and adjusted (..., 3, q, q) its Kenward-Roger form (linear; mmrm's; SAS's), NaN under ML.
+    and adjusted (..., 3, q, q) its Kenward-Roger form (linear; mmrm's; SAS's), NaN under ML. The last two are NaN where
+    `Covariance` asks for no degrees of freedom.
     """
 
     coefficients: np.ndarray
@@ -212,7 +215,7 @@ def _fit(model: Model, options: Covariance) -> Fit:
         good = np.flatnonzero(solution.converged)
         if len(good):
             problem = Problem(some, structure, kept[left], solution.free, restricted).take(good)
-            _write(result, left[good], _part(problem, solution.take(good)), structure is not asked)
+            _write(result, left[good], _part(problem, solution.take(good), options.degrees), structure is not asked)
         left = left[~solution.converged]
     result.warnings[left] |= int(Caution.NOT_CONVERGED)
     return _to_raw(result._replace(log_likelihood=result.log_likelihood - constant), model)
@@ -268,15 +271,15 @@ class _Part(NamedTuple):
     boundary: np.ndarray
 
 
-def _part(problem: Problem, solution: Solution) -> _Part:
+def _part(problem: Problem, solution: Solution, degrees: bool) -> _Part:
     """What is kept of a solution."""
     point, visits = solution.point, problem.sums.visits.shape[1]
     phi, w = point.covariance, solution.uncertainty
-    slopes = -(phi[:, None] @ point.slopes @ phi[:, None])
-    if problem.restricted:
+    slopes, adjusted = np.full(point.slopes.shape, np.nan), np.full((len(phi), 3, *phi.shape[1:]), np.nan)
+    if degrees:
+        slopes = -(phi[:, None] @ point.slopes @ phi[:, None])
+    if degrees and problem.restricted:
         adjusted = kenward_roger(problem, point, solution.theta, w)
-    else:
-        adjusted = np.full((len(phi), 3, *phi.shape[1:]), np.nan)
     covariance = point.value[..., square(visits)]
     structure = np.full(len(phi), NAMES.index(problem.structure.name))
     parameters = problem.free.sum(-1)

@@ -16,7 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from quell.analysis.claim import Caution, ClaimError, Estimate, flag, stack
+from quell.analysis.claim import Caution, ClaimError, Estimate, flag, stack, without_a_size
+from quell.analysis.codes import two_arms, whole
 from quell.analysis.degrees_of_freedom import FTest, Inference, Method, check_method, estimate, f_test, inference
 from quell.analysis.reml import Covariance, Fit, fit_in_parts, options_of
 from quell.analysis.sandwich import POWERS, sandwich
@@ -49,9 +50,7 @@ class RepeatedMeasures:
         self, visit: int | None = None, contrast: tuple[int, int] = (1, 0), *, weights: Weights = "equal"
     ) -> Estimate:
         """Adjusted difference in means, active minus control, at a visit, or (None) averaged over the visits equally."""
-        active, control = contrast
-        if active == control:
-            raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control).")
+        active, control = two_arms(contrast)
         if not {active, control} <= set(self.columns.arms):
             return self._without_an_arm()
         return self._row(self._mean_row(active, visit, weights) - self._mean_row(control, visit, weights), contrast)
@@ -144,7 +143,7 @@ class RepeatedMeasures:
         """What can be said where no trial of the batch has anybody in one of the arms."""
         none, doubts = np.full(self.batch, np.nan), int(Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
         n = np.asarray(self.people.kept.sum(-1)).reshape(self.batch)
-        return Estimate(none, none, none, none, none, none, none, n, self.warnings | doubts, self.level)
+        return without_a_size(none, none, none, n, self.warnings | doubts, self.level)
 
     def _row(self, rows: np.ndarray, arms: tuple[int, ...]) -> Estimate:
         result = estimate(self.judged, rows, self.level)
@@ -277,7 +276,7 @@ def _arrays(
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]], np.ndarray, tuple[int, ...]]:
     """Everything in one layout (B or 1, n, ...), include (B, n); and the batch."""
     n, visits = outcome.shape[-2:]
-    codes = [_codes(values) for values in (arm, *factors)]
+    codes = [whole(values) for values in (arm, *factors)]
     covariates = np.zeros((n, 0)) if covariates is None else np.asarray(covariates, float)
     include = np.ones(n, bool) if include is None else np.asarray(include, bool)
     shaped = [("arm", codes[0]), *((f"factor {k}", one) for k, one in enumerate(codes[1:])), ("include", include)]
@@ -298,16 +297,6 @@ def _arrays(
     return (outcome, first, covariates, others), include, batch
 
 
-def _codes(values: np.ndarray) -> np.ndarray:
-    """Whole-number codes; what is not finite becomes -1."""
-    values = np.asarray(values)
-    if values.dtype.kind in "iub":
-        return values.astype(np.int64)
-    if values.dtype.kind != "f":
-        raise ClaimError("Arms and factors are whole codes 0, 1, 2, ...; number the labels first.")
-    return np.where(np.isfinite(values), values, -1).astype(np.int64)
-
-
 def _judged(fit: Fit, method: str, people: People, columns: Columns, options: Covariance) -> Inference:
     if method not in POWERS:
         return inference(fit, method, np.array([column.visit is not None for column in columns.columns]))
@@ -318,8 +307,8 @@ def _judged(fit: Fit, method: str, people: People, columns: Columns, options: Co
     outcome = np.where(people.kept[..., None], people.outcome, np.nan)
     group = np.searchsorted(columns.arms, people.arm) if options.by_arm else np.zeros(people.arm.shape, int)
 
-    def whole(values: np.ndarray) -> np.ndarray:
+    def each_trial(values: np.ndarray) -> np.ndarray:
         return np.broadcast_to(values, (len(people.kept), *values.shape[1:])).reshape((*batch, *values.shape[1:]))
 
-    robust = sandwich(whole(outcome), whole(design), fit, whole(group), method)
+    robust = sandwich(each_trial(outcome), each_trial(design), fit, each_trial(group), method)
     return Inference(fit, method, robust.covariance, None, robust)

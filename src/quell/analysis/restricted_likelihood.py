@@ -23,6 +23,7 @@ from quell.analysis.covariance_structures import (
     square,
 )
 from quell.analysis.cross_products import Sums, both_orders
+from quell.analysis.partial_likelihood import masked
 
 
 class Point(NamedTuple):
@@ -265,7 +266,7 @@ def symmetric_inverse(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     definite gives no meaningful inverse.
     """
     size = matrix.shape[-1]
-    work = np.ascontiguousarray(np.moveaxis(matrix, 0, -1))
+    work = np.array(np.moveaxis(matrix, 0, -1), order="C")
     log_determinant = np.zeros(len(matrix))
     definite = np.ones(len(matrix), bool)
     with np.errstate(all="ignore"):
@@ -283,9 +284,3 @@ def symmetric_inverse(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
             work[:, k] = -column / pivot
             work[k, k] = 1 / pivot
     return np.moveaxis(work, -1, 0), log_determinant, definite
-
-
-def masked(matrix: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The rows and columns not kept made those of the identity."""
-    both = kept[:, :, None] & kept[:, None, :]
-    return np.where(both, matrix, np.eye(kept.shape[-1]))

@@ -13,10 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from quell.analysis.armcounts import DAYS_PER_SUBJECT
 from quell.analysis.claim import Caution, ClaimError, flag
-
-# Up to this many grid days per subject, counting days is cheaper than ranking times.
-DAYS_PER_SUBJECT = 8
 
 
 class RiskSets(NamedTuple):

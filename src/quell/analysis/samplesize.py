@@ -11,14 +11,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 from quell.analysis.claim import ClaimError
 from quell.analysis.planned_test import (
     NormalTest,
     PlannedTest,
     StudentTest,
-    check,
     detectable,
     power_of,
     sensible_or_raise,
@@ -26,7 +24,7 @@ from quell.analysis.planned_test import (
 from quell.analysis.rate_size import one_rate, one_rate_exact, rate_test, rates
 from quell.analysis.survival_size import (
     Piecewise,
-    Survival,
+    SurvivalTrial,
     constant,
     enrolment,
     event_test,
@@ -40,7 +38,7 @@ __all__ = [
     "Piecewise",
     "PlannedTest",
     "StudentTest",
-    "Survival",
+    "SurvivalTrial",
     "constant",
     "count_test",
     "counts",
@@ -270,13 +268,3 @@ def repeated_measures_factor(correlations: np.ndarray, retained: np.ndarray) -> 
     for seen, share in enumerate(retained - np.append(retained[1:], 0.0), start=1):
         information[:seen, :seen] += share * np.linalg.inv(correlations[:seen, :seen])
     return float(np.linalg.inv(information)[-1, -1] / correlations[-1, -1])
-
-
-def z_of(power: float, alpha: float) -> float:
-    """The drift of a fixed test: z_{1 - alpha} + z_power.
-
-    >>> round(z_of(0.9, 0.025), 4)
-    3.2415
-    """
-    check(power, alpha)
-    return float(special.ndtri(1 - alpha) + special.ndtri(power))

@@ -13,7 +13,7 @@ from scipy import special
 from quell.analysis.claim import ClaimError
 from quell.analysis.planned_test import PlannedTest
 from quell.analysis.sequential import Boundaries, Crossing, needed_drift
-from quell.analysis.survival_size import Survival, critical_hazard_ratio, event_test
+from quell.analysis.survival_size import SurvivalTrial, critical_hazard_ratio, event_test
 
 
 class SequentialSize(NamedTuple):
@@ -91,7 +91,7 @@ class SequentialSurvival(NamedTuple):
 
 
 def sequential_survival(
-    trial: Survival,
+    trial: SurvivalTrial,
     boundaries: Boundaries,
     *,
     hazard_ratio: float,
@@ -108,7 +108,7 @@ def sequential_survival(
     >>> from quell.analysis.sequential import by_spending, spending
     >>> from quell.analysis.survival_size import constant
     >>> looks = by_spending(np.array([0.5, 0.75, 1.0]), spending("obrien-fleming", 0.025))
-    >>> trial = Survival(constant(0.7 * np.log(2) / 20), constant(np.log(2) / 20), constant(1.0), 24.0)
+    >>> trial = SurvivalTrial(constant(0.7 * np.log(2) / 20), constant(np.log(2) / 20), constant(1.0), 24.0)
     >>> found = sequential_survival(trial, looks, hazard_ratio=0.7, ends=36.0, power=0.9)
     >>> round(found.patients, 4), found.times.round(4).tolist()
     (682.7313, [22.2805, 28.4905, 36.0])

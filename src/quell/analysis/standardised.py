@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from quell.analysis.arm_model import NOWHERE, ArmModel, ByArm, arm_model_of, pair
+from quell.analysis.arm_model import NOWHERE, ArmModel, ByArm, arm_model_of
 from quell.analysis.claim import Caution, ClaimError, Estimate, exponentiate, flag, normal_estimate
-from quell.analysis.linear_model import codes_of, subjects
+from quell.analysis.codes import codes_of, two_arms
+from quell.analysis.linear_model import subjects
 from quell.analysis.logistic import Likelihood, LogisticFit, logistic
 
 Variance = Literal["ye", "ye residual", "influence", "delta", "robust delta"]
@@ -57,7 +58,7 @@ class Standardised(NamedTuple):
         return exponentiate(self._contrast(contrast, np.where(good, special.logit(safe), np.nan), slope))
 
     def _contrast(self, contrast: tuple[int, int], value: np.ndarray, slope: np.ndarray) -> Estimate:
-        active, control = pair(contrast)
+        active, control = two_arms(contrast)
         if max(active, control) >= self.mean.shape[-1]:
             nothing = np.full(self.n.shape, np.nan)
             doubt = self.warnings | flag(np.ones(self.n.shape, bool), Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)

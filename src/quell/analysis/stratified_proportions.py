@@ -21,6 +21,7 @@ from quell.analysis.claim import (
     flag,
     normal_estimate,
     two_sided,
+    without_a_size,
 )
 from quell.analysis.counts import Cells, Tally, cells_of
 from quell.analysis.proportions import wilson
@@ -29,6 +30,7 @@ from quell.analysis.score import Excess, difference_excess, restricted_differenc
 StratumWeights = Literal["mantel-haenszel", "miettinen-nurminen"]
 Interval = Literal["miettinen-nurminen", "sato", "newcombe", "summary score", "wald"]
 
+# The most rounds of fitting weights to the risks that they themselves weigh.
 ROUNDS = 50
 
 
@@ -395,10 +397,9 @@ def _test(strata: Strata, chi_square: np.ndarray, df: np.ndarray, level: float) 
     """A chi-square test without an estimate; not made where no degree of freedom is left."""
     good = (df > 0) & np.isfinite(chi_square) & (strata.weight > 0).any(-1)
     p = np.where(good, special.chdtrc(np.where(good, df, 1.0), np.where(good, chi_square, 1.0)), np.nan)
-    none = np.full(p.shape, np.nan)
     statistic, df = np.where(good, chi_square, np.nan), np.where(good, df, np.nan)
     warnings = strata.warnings | flag(~good, Caution.NOT_ESTIMABLE)
-    return Estimate(none, none, none, none, statistic, df, p, strata.n, warnings, level)
+    return without_a_size(statistic, df, p, strata.n, warnings, level)
 
 
 def _finished(strata: Strata, result: Estimate) -> Estimate:

@@ -13,10 +13,11 @@ import numpy as np
 from scipy import special
 
 from quell.analysis import cox as proportional
-from quell.analysis.arm_model import ArmModel, ByArm, arm_model, pair
-from quell.analysis.claim import Caution, ClaimError, Estimate, critical, flag, stack
+from quell.analysis.arm_model import ArmModel, ByArm, arm_model
+from quell.analysis.claim import Caution, ClaimError, Estimate, critical, flag, stack, without_a_size
+from quell.analysis.codes import codes_of, two_arms, whole
 from quell.analysis.counts import Tally, stratified_tally
-from quell.analysis.linear_model import Covariance, codes_of, whole
+from quell.analysis.linear_model import Covariance
 from quell.analysis.proportions import odds_ratio, risk_difference, risk_ratio
 from quell.analysis.stratified_proportions import breslow_day, differences_alike, ratios_alike
 
@@ -161,7 +162,7 @@ def forest_of_hazards(
     >>> rows.effects.estimate.round(3).tolist(), round(float(rows.interaction.p), 3)
     ([0.366, 0.271], 0.808)
     """
-    active, control = pair(contrast)
+    active, control = two_arms(contrast)
     code, group = whole(arm), whole(subgroup)
     levels = _levels(subgroup)
     chosen = ((code == active) | (code == control)) & (group >= 0)
@@ -261,7 +262,6 @@ def _likelihood_ratio(full: proportional.CoxFit, same: proportional.CoxFit) -> E
     gain = np.maximum(2 * (full.log_likelihood[..., 1] - same.log_likelihood[..., 1]), 0.0)
     good = (df > 0) & np.isfinite(gain) & (full.events > 0)
     p = np.where(good, special.chdtrc(np.where(good, df, 1.0), np.where(good, gain, 0.0)), np.nan)
-    none = np.full(p.shape, np.nan)
     warnings = full.warnings | flag(~good, Caution.NOT_ESTIMABLE)
     statistic, df = np.where(good, gain, np.nan), np.where(good, df, np.nan)
-    return Estimate(none, none, none, none, statistic, df, p, full.n, warnings, full.level)
+    return without_a_size(statistic, df, p, full.n, warnings, full.level)

@@ -94,7 +94,7 @@ def hazard_of(risk: float, time: float) -> float:
     return float(-np.log1p(-risk) / time)
 
 
-class Survival(NamedTuple):
+class SurvivalTrial(NamedTuple):
     """A survival trial: hazards by arm, loss to follow-up, accrual (its shape, or patients per time; ends at `enrolled_by`).
 
     `ratio` is active over control; `loss` is that of both arms, unless the active one has its own.
@@ -153,7 +153,13 @@ class Survival(NamedTuple):
 
 
 def lachin_foulkes(
-    trial: Survival, day: float, *, hazard_ratio: float, power: float = 0.8, alpha: float = 0.025, null: float = 1.0
+    trial: SurvivalTrial,
+    day: float,
+    *,
+    hazard_ratio: float,
+    power: float = 0.8,
+    alpha: float = 0.025,
+    null: float = 1.0,
 ) -> float:
     """Total patients by Lachin and Foulkes (1986), with the variance of the log hazard ratio under the null and the effect.
 
@@ -161,7 +167,7 @@ def lachin_foulkes(
     of control times the ratio; under the null both arms keep the mean hazard of the trial. Raises ClaimError where an
     assumption is impossible.
 
-    >>> trial = Survival(constant(0.7 * 0.2), constant(0.2), constant(1.0), 0.5, constant(0.1))
+    >>> trial = SurvivalTrial(constant(0.7 * 0.2), constant(0.2), constant(1.0), 0.5, constant(0.1))
     >>> round(lachin_foulkes(trial, 2.0, hazard_ratio=0.7, power=0.9), 3)
     1410.538
     """
@@ -180,12 +186,12 @@ def lachin_foulkes(
     return test.size(power, alpha)
 
 
-def enrolment(trial: Survival, follow_up: float, size: Callable[[Survival, float], float]) -> Survival:
+def enrolment(trial: SurvivalTrial, follow_up: float, size: Callable[[SurvivalTrial, float], float]) -> SurvivalTrial:
     """The trial with the accrual time it needs: accrual in patients per time, and the last patient followed this long.
 
     size gives the patients needed by a trial that ends at a time. Raises ClaimError where no accrual time is enough.
 
-    >>> trial = Survival(constant(0.05), constant(0.1), constant(6.0), 1.0)
+    >>> trial = SurvivalTrial(constant(0.05), constant(0.1), constant(6.0), 1.0)
     >>> found = enrolment(trial, 12.0, lambda one, day: one.patients(88.0, day))
     >>> round(found.enrolled_by, 3), round(found.patients(88.0, found.enrolled_by + 12), 3)
     (19.359, 116.152)

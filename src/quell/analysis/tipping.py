@@ -21,6 +21,7 @@ from quell.analysis.missing import replicates
 from quell.analysis.pooling import rubin
 from quell.analysis.reference_based import AT_RANDOM, Assumption
 
+# Where p first crosses is looked for on a coarse scan, and then halved down to rounding.
 SCAN, BISECTIONS = 64, 60
 DIRECTIONS = {"active": (1.0, 0.0), "control": (0.0, 1.0), "both": (1.0, 1.0)}
 

@@ -18,7 +18,18 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from quell.analysis.claim import Caution, ClaimError, Estimate, critical, exponentiate, flag, normal_estimate, two_sided
+from quell.analysis.claim import (
+    Caution,
+    ClaimError,
+    Estimate,
+    critical,
+    exponentiate,
+    flag,
+    normal_estimate,
+    two_sided,
+    without_a_size,
+)
+from quell.analysis.codes import two_arms
 from quell.analysis.pairwise import (
     Histories,
     Measure,
@@ -112,7 +123,7 @@ def compare(
     >>> contest.wins.tolist(), contest.losses.tolist(), contest.ties.tolist()
     ([2, 1], [1, 0], [1.0, 0.0])
     """
-    field = _field(priorities, arm, strata, include, _pair(contrast))
+    field = _field(priorities, arm, strata, include, two_arms(contrast))
     tables = [_meeting(piece) for piece in field.pieces()]
     wins, losses, table, warnings = (np.concatenate(parts) for parts in zip(*tables, strict=True))
     batch = field.batch
@@ -245,7 +256,7 @@ def finkelstein_schoenfeld(
     >>> round(float(finkelstein_schoenfeld([walked], np.array([1, 1, 1, 0, 0, 0])).statistic), 4)
     1.1237
     """
-    field = _field(priorities, arm, strata, include, _pair(contrast))
+    field = _field(priorities, arm, strata, include, two_arms(contrast))
     tables, warnings = (
         np.concatenate(parts) for parts in zip(*(_pooled(piece) for piece in field.pieces()), strict=True)
     )
@@ -257,9 +268,9 @@ def finkelstein_schoenfeld(
     statistic = np.where(empty, np.nan, statistic).reshape(field.batch)
     warnings = warnings | flag(empty, Caution.EMPTY_ARM | Caution.NOT_ESTIMABLE)
     warnings = (warnings | flag(still & ~empty, Caution.ONE_SIDED)).reshape(field.batch)
-    none, df = np.full(field.batch, np.nan), np.full(field.batch, np.inf)
+    df = np.full(field.batch, np.inf)
     n = people.sum(-1).astype(int).reshape(field.batch)
-    return Estimate(none, none, none, none, statistic, df, two_sided(statistic), n, warnings, level)
+    return without_a_size(statistic, df, two_sided(statistic), n, warnings, level)
 
 
 def matched(wins: np.ndarray, losses: np.ndarray, *, level: float = 0.95) -> Estimate:
@@ -406,13 +417,6 @@ def _pooled(field: Field) -> tuple[np.ndarray, np.ndarray]:
     theirs = field.sums(control, np.stack([ones, merit**2]))
     squares = ours[..., 2] + theirs[..., 1]
     return np.stack([ours[..., 0], theirs[..., 0], ours[..., 1], squares], -1), warnings
-
-
-def _pair(contrast: tuple[int, int]) -> tuple[int, int]:
-    active, control = (int(code) for code in contrast)
-    if active == control or min(active, control) < 0:
-        raise ClaimError(f"The contrast is {contrast}; it needs two different arm codes, (active, control), from 0 up.")
-    return active, control
 
 
 def _weight(strata: Strata, weights: Weights) -> np.ndarray:

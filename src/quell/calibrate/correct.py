@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from quell import keys
 from quell.keys import jax
@@ -65,7 +66,7 @@ def _pareto_shape(x: np.ndarray) -> float:
     b = b / (3 * x[int(n / 4 + 0.5) - 1]) + 1 / x[-1]
     k = np.log1p(-b[:, None] * x).mean(axis=1)
     likelihood = n * (np.log(-b / k) - k - 1)
-    weights = 1 / np.exp(likelihood - likelihood[:, None]).sum(axis=1)
+    weights = np.exp(likelihood - special.logsumexp(likelihood))
     centre = (b * weights).sum() / weights.sum()
     shape = np.log1p(-centre * x).mean()
     return float((n * shape + 10 * 0.5) / (n + 10))

@@ -52,13 +52,14 @@ def after(count: int, since: float, name: str = "ivory", **changed: Any) -> popu
     [7.0, 7.0]
     """
     given = {"days_since_infarction": since} | changed
-    return even(count, name)._replace(**{k: np.broadcast_to(np.asarray(v, float), (count,)) for k, v in given.items()})
+    full: dict[str, Any] = {k: np.broadcast_to(np.asarray(v, float), (count,)) for k, v in given.items()}
+    return even(count, name)._replace(**full)
 
 
 def in_turn(count: int, share: float) -> np.ndarray:
     """1 for so large a share of people, evenly among them, and 0 for the others.
 
     >>> in_turn(5, 0.4).tolist()
-    [0.0, 1.0, 0.0, 0.0, 1.0]
+    [0.0, 0.0, 1.0, 0.0, 1.0]
     """
     return np.diff(np.floor(np.arange(count + 1) * share + 1e-9))

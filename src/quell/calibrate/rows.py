@@ -29,6 +29,7 @@ SPREADS = {
     "heart": (0.1, "methods of imaging"),
     "risk": (0.2, "registers, ages and years: rates differ by a fifth"),
     "harm": (0.3, "how reactions are asked for"),
+    "effect": (0.02, "one trial's difference against the same drug in another: TBR"),
 }
 
 
@@ -38,7 +39,7 @@ class Term(NamedTuple):
     key: str  # name of the simulated summary
     summary: str  # what the publication reports
     group: str
-    scale: str  # log, logit, hazard, fold
+    scale: str  # log, logit, hazard, fold, plain
     value: float
     error: float
     sources: tuple[str, ...]
@@ -80,9 +81,11 @@ def figures_used(ids: tuple[str, ...], stage: str) -> list[Figure]:
 def natural(values: np.ndarray, scale: str) -> np.ndarray:
     """Values on the scale of a term: log; logit of a percentage; log of the hazard that makes a percentage; log of a fold.
 
-    >>> [round(float(natural(np.array(50.0), scale)), 3) for scale in ("log", "logit", "hazard", "fold")]
-    [3.912, 0.0, -0.367, 0.405]
+    >>> [round(float(natural(np.array(50.0), scale)), 3) for scale in ("log", "logit", "hazard", "fold", "plain")]
+    [3.912, 0.0, -0.367, 0.405, 50.0]
     """
+    if scale == "plain":
+        return np.asarray(values)
     if scale == "log":
         return np.log(values)
     if scale == "logit":
@@ -195,6 +198,36 @@ def _reacted(figures: list[Figure]) -> tuple[float, float]:
     return float(np.log(yes / no)), float(np.sqrt(1 / yes + 1 / no))
 
 
+def _difference(figures: list[Figure]) -> tuple[float, float]:
+    """A difference of means with its 95 % interval."""
+    (one,) = figures
+    low, high = one.interval or (np.nan, np.nan)
+    return one.value, (high - low) / (2 * Z95)
+
+
+def _level(figures: list[Figure]) -> tuple[float, float]:
+    """A mean of n people whose residual standard deviation is published beside it."""
+    level, residual = figures
+    return float(np.log(level.value)), residual.value / (level.value * float(np.sqrt(_need(level.n, level))))
+
+
+def _arms(figures: list[Figure]) -> tuple[float, float]:
+    """Arms before treatment as one group: means with their deviations, or medians with their quartiles, logged."""
+    n = np.array([_need(one.n, one) for one in figures])
+    value = float(n @ np.log([one.value for one in figures]) / n.sum())
+    if figures[0].iqr is None:
+        spread = np.mean([_need(one.sd, one) / one.value for one in figures])
+    else:
+        spread = 1.2533 * np.mean([np.log(one.iqr[1] / one.iqr[0]) / 1.349 for one in figures if one.iqr])
+    return value, float(spread / np.sqrt(n.sum()))
+
+
+def _few(count: int, n: int) -> Callable[[list[Figure]], tuple[float, float]]:
+    """So few events among n, a half added: the log of the cumulative hazard, and 1 / sqrt of the count."""
+    hazard = -float(np.log1p(-(count + 0.5) / (n + 1)))
+    return lambda figures: (float(np.log(hazard)), float(1 / np.sqrt(count + 0.5)))
+
+
 def _between(figures: list[Figure]) -> tuple[float, float]:
     """Two arms' percentage changes as the log of their ratio, with the error of the comparison at 12 weeks."""
     strong, weak, at_twelve = figures
@@ -257,6 +290,18 @@ ROWS: tuple[Row, ...] = (
     Row(key="harm_any_3", summary="counts", group="harm", scale="logit", ids=("E087.3",), read=_reacted),
 )  # fmt: skip
 
+# Only after IVORY. E048.percent, E050, E053 restate these; E051 tells of spread between people, which is held fixed; E065
+# counts events of which these infarctions are part.
+ROWS_AFTER: tuple[Row, ...] = (
+    Row(key="ivory_difference", summary="difference of means", group="effect", scale="plain", ids=("E048",), read=_difference),
+    Row(key="ivory_placebo", summary="mean", group="wall", scale="log", ids=("E052", "E051"), read=_level, why="error from E051"),
+    Row(key="ivory_first", summary="mean", group="wall", scale="log", ids=("E046.placebo", "E046.aldesleukin"), read=_arms),
+    Row(key="ivory_crp", summary="median", group="blood", scale="log", ids=("E032.placebo", "E032.aldesleukin"), read=_arms),
+    Row(key="finale_active", summary="counts", group="risk", scale="hazard", ids=("E063.aldesleukin",), read=_few(0, 28),
+        why="0 % of those followed; 28 is not published but follows from 55 in all"),
+    Row(key="finale_placebo", summary="counts", group="risk", scale="hazard", ids=("E064",), read=_few(3, 27), why="3 of 27"),
+)  # fmt: skip
+
 # What calibrates on file and is no term here, and why.
 ELSEWHERE = {
     "E072": "two events in 41 people: no constant answers to them",
@@ -286,13 +331,13 @@ ELSEWHERE = {
 
 
 def terms(stage: str = "before-ivory") -> list[Term]:
-    """Every term of the likelihood before IVORY, or raises EvidenceError where one may not be used.
+    """Every term of the likelihood at a stage, or raises EvidenceError where one may not be used.
 
     >>> len(terms()), terms()[0].key
     (36, 'tmax')
     """
     found = []
-    for row in ROWS:
+    for row in ROWS if stage == "before-ivory" else ROWS + ROWS_AFTER:
         value, error = row.read(figures_used(row.ids, stage))
         found.append(Term(row.key, row.summary, row.group, row.scale, value, error, row.ids, row.why))
     return found

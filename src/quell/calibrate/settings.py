@@ -163,7 +163,7 @@ def share_above(values: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarra
 
 def hearts(p: Parameters, count: int) -> Values:
     """Infarct mass by time (E142), share of the ventricle (E144) and widening (E145) after a STEMI."""
-    first = {"infarct_type": 2.0, "previous_infarction": 0.0}
+    first: Any = {"infarct_type": 2.0, "previous_infarction": 0.0}
     seen = {day: before(after(count, 3.0 + day, **first), p) for day in (1, 2, 119, 243, 423)}
     who = after(count, 4.0)
     muscle = p.left_ventricle_mass[:, None] * who.own["left_ventricle_mass"] * who.body_surface_area

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 CURVED = 0.3  # a curvature is believed to be this much smaller than a slope

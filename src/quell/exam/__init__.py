@@ -17,7 +17,7 @@ from quell.exam.published import ALL, QUESTIONS
 from quell.exam.reading import Question
 from quell.protocol import Protocol
 
-__all__ = ["ALL", "QUESTIONS", "Comparison", "Question", "comparisons", "published", "quantiles", "watch"]
+__all__ = ["ALL", "QUESTIONS", "Comparison", "Question", "comparisons", "on_record", "quantiles", "watch"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,10 @@ def comparisons(found: Repeats) -> list[Comparison]:
     return [_compare(one, found) for one in QUESTIONS.get(found.protocol.name, ())]
 
 
-def published(asked: Question) -> tuple[float, float | None, float | None]:
+def on_record(asked: Question) -> tuple[float, float | None, float | None]:
     """What is published, on the scale of the question: the value and its 95 % interval where there is one.
 
-    >>> published(next(one for one in QUESTIONS["ivory"] if one.figure == "E048"))
+    >>> on_record(next(one for one in QUESTIONS["ivory"] if one.figure == "E048"))
     (-0.171, -0.308, -0.034)
     """
     figure = evidence.figure(asked.figure)
@@ -77,7 +77,7 @@ def quantiles(values: np.ndarray) -> list[float]:
 
 def _compare(asked: Question, found: Repeats) -> Comparison:
     figure = evidence.figure(asked.figure)
-    value, lower, upper = published(asked)
+    value, lower, upper = on_record(asked)
     q05, q25, q50, q75, q95 = quantiles(asked.values(found))
     return Comparison(
         name=asked.name,

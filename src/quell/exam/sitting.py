@@ -14,6 +14,7 @@ from quell.analysis.proportions import proportion, risk_difference
 from quell.exam import score
 from quell.exam.published import BY_DESIGN, NOT_PUBLISHED
 from quell.exam.reading import Question
+from quell.exam.worlds import Worlds, digest
 from quell.protocol import Protocol
 from quell.trial import World
 
@@ -32,20 +33,6 @@ class Sat(NamedTuple):
     def rows(self, asked: list[Question]) -> np.ndarray:
         """The values of some questions, (figures, trials)."""
         return np.stack([self.values[one.name] for one in asked]) if asked else np.zeros((0, 0))
-
-
-class Worlds(NamedTuple):
-    """The world examined; the prior it came from; and the same world with its constants known, so that chance is left."""
-
-    examined: World
-    prior: World
-    chance: World
-
-
-def worlds(name: str) -> Worlds:
-    """The worlds of an exam, by the name of the one examined."""
-    world = World()
-    return Worlds(world.drawn(), world.drawn(), world)
 
 
 def questions() -> dict[str, tuple[Question, ...]]:
@@ -68,21 +55,21 @@ def sit(worlds: Worlds, *, trials: int, key: int, tell: Tell) -> dict[str, Any]:
 
     Trial k of IVORY-FINALE follows the people of trial k of IVORY, so figures of both go together.
     """
-    steps = [(world, name) for world in worlds for name in PROTOCOLS]
     sat: list[Sat] = []
-    for world in worlds:
+    for step, world in enumerate(worlds[1:]):
         parts = [
-            _sat(world, name, trials, key, _told(tell, steps.index((world, name)), len(steps))) for name in PROTOCOLS
+            _sat(world, name, trials, key, _told(tell, step * len(PROTOCOLS) + i, 3 * len(PROTOCOLS)))
+            for i, name in enumerate(PROTOCOLS)
         ]
-        sat.append(
-            Sat({k: v for part in parts for k, v in part.values.items()}, [f for part in parts for f in part.forecasts])
-        )
+        values = {name: one for part in parts for name, one in part.values.items()}
+        sat.append(Sat(values, [one for part in parts for one in part.forecasts]))
     asked = [(name, one) for name, group in questions().items() for one in group]
     examined, prior, chance = sat
     counted = [one for _, one in asked if scored(one)]
     marks = {one.name: mark for one, mark in zip(counted, _marks(counted, examined, prior, chance), strict=True)}
     return {
         "world": worlds.examined.name,
+        "examined": worlds.name,
         "prior": worlds.prior.name,
         "trials": trials,
         "key": key,
@@ -114,7 +101,7 @@ def _sat(world: World, name: str, trials: int, key: int, tell: Callable[[str, in
         short = {one.name: [float(f"{x:.{DIGITS}g}") for x in one.values(found).tolist()] for one in asked}
         return {"values": short, "forecasts": [_forecast(name, found, one) for one in found.estimates]}
 
-    known = store.answer(("exam", protocol.fingerprint, world, trials, key), work_out)
+    known = store.answer(("exam", protocol.fingerprint, world, digest(world), trials, key), work_out)
     return Sat({one: np.array(values, float) for one, values in known["values"].items()}, known["forecasts"])
 
 
@@ -131,7 +118,7 @@ def _forecast(protocol: str, found: design.Repeats, name: str) -> dict[str, Any]
 def _figure(protocol: str, asked: Question, examined: Sat) -> dict[str, Any]:
     """One published figure beside its prediction."""
     figure = evidence.figure(asked.figure)
-    value, lower, upper = exam.published(asked)
+    value, lower, upper = exam.on_record(asked)
     q05, q25, q50, q75, q95 = exam.quantiles(examined.values[asked.name])
     return {
         "name": asked.name, "published": value, "lower": q05, "q25": q25, "median": q50, "q75": q75, "upper": q95, "level": LEVEL,
@@ -145,7 +132,7 @@ def _figure(protocol: str, asked: Question, examined: Sat) -> dict[str, Any]:
 
 def _marks(counted: list[Question], examined: Sat, prior: Sat, chance: Sat) -> list[dict[str, Any]]:
     """Where each published figure fell, and how wide its prediction is against the prior's and against chance alone."""
-    target = np.array([exam.published(one)[0] for one in counted])
+    target = np.array([exam.on_record(one)[0] for one in counted])
     now, first, least = (score.band(sat.rows(counted), LEVEL) for sat in (examined, prior, chance))
     width, before, floor = (one.upper - one.lower for one in (now, first, least))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -169,7 +156,7 @@ def _score(counted: list[Question], examined: Sat, prior: Sat) -> dict[str, Any]
 
 
 def _score_of(counted: list[Question], examined: Sat, prior: Sat) -> dict[str, Any]:
-    target = np.array([exam.published(one)[0] for one in counted])
+    target = np.array([exam.on_record(one)[0] for one in counted])
     values, before = examined.rows(counted), prior.rows(counted)
     now, first = (score.interval_score(score.band(rows, LEVEL), target) for rows in (values, before))
     spread = np.nanstd(values, axis=1)

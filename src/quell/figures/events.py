@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from quell import units
-from quell.analysis.description import Incidence
+from quell.analysis.description import ArmIncidence
 from quell.figures import canvas
 from quell.figures.canvas import Look, Scale, axes, drawn, frame, sketch, ticks
 from quell.figures.effects import LINE
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @drawn
-def incidence(curves: Sequence[Incidence], arms: Mapping[str, Look]) -> Figure:
+def incidence(curves: Sequence[ArmIncidence], arms: Mapping[str, Look]) -> Figure:
     """Event curves upwards from zero with 95 % intervals, censor ticks, numbers at risk and cumulative events.
 
     Each curve stops where fewer than 10 % of its people remain at risk.
@@ -56,7 +56,7 @@ def _unit(days: Sequence[float]) -> tuple[str, float]:
     return ("years", units.DAYS_PER_YEAR) if step > 300 else ("months", units.DAYS_PER_YEAR / 12)
 
 
-def _curve(place: Axes, found: Incidence, look: Look) -> float:
+def _curve(place: Axes, found: ArmIncidence, look: Look) -> float:
     """Draw one arm; returns the height that its interval needs."""
     frame = found.curve.filter(pl.col("day") <= found.reliable_until)
     day = np.concatenate([[0.0], frame["day"].to_numpy()])
@@ -73,7 +73,7 @@ def _curve(place: Axes, found: Incidence, look: Look) -> float:
 
 
 def _table(
-    figure: Figure, place: Axes, curves: Sequence[Incidence], arms: Mapping[str, Look], labels: Mapping[str, str]
+    figure: Figure, place: Axes, curves: Sequence[ArmIncidence], arms: Mapping[str, Look], labels: Mapping[str, str]
 ) -> None:
     width, height = figure.get_size_inches()
     box = place.get_position()

@@ -30,14 +30,14 @@ def build(found: Mapping[str, Any], versions: Mapping[str, str] | None = None) -
     numbering = Numbering()
     answer = Answer(TITLE, examined.sentence(found), tuple(examined.sure(found)), tuple(examined.beware(found)))
     main = picture(found, numbering)
-    sections = [one for one in _sections(found, numbering) if one]
+    parts = sections(found, numbering)
     html = report.template().render(
         protocol=Headline(),
         answer=answer,
         summary=f"{found['trials']:,} trials of each in the world '{found['world']}', the body's constants drawn anew for each trial.",
         research=words.RESEARCH,
         main=main,
-        sections=sections,
+        sections=parts,
         looks=[],
         simulated=True,
         provenance=provenance(found, versions or {}),
@@ -104,7 +104,7 @@ def picture(found: Mapping[str, Any], numbering: Numbering) -> Block:
     return Block(kind="figure", key=key, label=label, title=title, caption=CAPTION, panels=(panel,), data=data)
 
 
-def _sections(found: Mapping[str, Any], numbering: Numbering) -> Sequence[Section | None]:
+def sections(found: Mapping[str, Any], numbering: Numbering) -> tuple[Section, ...]:
     return (
         _missed(found),
         _unforeseen(found),
@@ -139,7 +139,7 @@ HEAD = (
     "50 %",
     "90 %",
     "Trials below",
-    "Width, of the prior's",
+    "Width, of that before",
     "Chance alone",
     "Doubt left",
     "Rests on",
@@ -172,8 +172,8 @@ def source(one: Mapping[str, Any]) -> str:
 
 
 WIDTHS = (
-    "Width: of the 90 % interval, as a share of the prior's. Chance alone: the same if the model were known exactly, which no evidence can "
-    "go below. Doubt left: what remains of the prior's doubt about the model, chance taken out."
+    "Width: of the 90 % interval, as a share of that before the evidence. Chance alone: the same if the model were known exactly, which no evidence can "
+    "go below. Doubt left: what remains of the doubt about the model, chance taken out."
 )
 
 
@@ -239,7 +239,7 @@ def provenance(found: Mapping[str, Any], versions: Mapping[str, str]) -> list[tu
     """What the exam followed from."""
     prints = ", ".join(f"{name} {one}" for name, one in found["protocols"].items())
     lines = [
-        ("World", f"{found['world']}; its prior: {found['prior']}"),
+        ("World", f"{found['world']}; before: '{found['prior']}'"),
         ("Trials", f"{found['trials']:,} of each protocol in each world"),
         ("Protocols", prints),
         ("Key", str(found["key"])),

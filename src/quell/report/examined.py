@@ -70,12 +70,22 @@ def interval(one: Found, low: str = "lower", high: str = "upper") -> str:
     return f"{words.number(one[low], at)} to {words.number(one[high], at)}"
 
 
+def seen(found: Found) -> bool:
+    """Whether the world had learned from the very results it is held against: then this is a check of the fit, no exam."""
+    return found["examined"] == "after-ivory"
+
+
 def sentence(found: Found) -> str:
     """The answer: how many results lay where they were said to lie."""
     every = found["score"]["all"]
     wide, half = every["inside_90"], every["inside_50"]
+    status = (
+        "which this world has learned from (so this is no exam)"
+        if seen(found)
+        else "none of which set a number of the model"
+    )
     return (
-        f"Of {every['figures']} published results of IVORY and IVORY-FINALE, none of which set a number of the model, {wide['inside']} lie "
+        f"Of {every['figures']} published results of IVORY and IVORY-FINALE, {status}, {wide['inside']} lie "
         f"within the interval that holds 90 % of simulated trials and {half['inside']} within the one that holds 50 %."
     )
 
@@ -90,20 +100,22 @@ def sure(found: Found) -> list[str]:
         f"Inside 90 %: {_share(wide)}; inside 50 %: {_share(half)} (exact 95 % intervals, as if figures were independent; they are not).",
         f"Counting each figure once ({once['figures']} that are not worked out from others): {once['inside_90']['inside']} within 90 %, "
         f"{once['inside_50']['inside']} within 50 %.",
-        f"Interval score (width and fines, in standard deviations; less is better): {every['interval_score']:.2f}, of the prior "
-        f"{every['prior_interval_score']:.2f}. The prior alone held {before['inside']} of {before['of']}.",
+        f"Interval score (width and fines, in standard deviations; less is better): {every['interval_score']:.2f}, before the evidence "
+        f"{every['prior_interval_score']:.2f}. Before it {before['inside']} of {before['of']} were inside.",
     ]
     return [*lines, narrowness(found)]
 
 
 def narrowness(found: Found) -> str:
-    """How many intervals say less than half of what the prior allowed, among those with evidence."""
+    """How many intervals say less than half of what was open before the evidence, and how many could not."""
     counted = [one for one in scored(found) if one["rests_on"]]
-    narrow = [one for one in counted if _under_half(one["width_ratio"])]
-    floor = [one for one in counted if not _under_half(one["width_ratio"]) and not _under_half(one["chance_ratio"])]
+    wide = [one for one in counted if not _under_half(one["width_ratio"])]
+    floor = sum(not _under_half(one["chance_ratio"]) for one in wide)
+    less = sum(_under_half(one["doubt_left"]) for one in counted)
     return (
-        f"{len(narrow)} of {len(counted)} intervals are narrower than half the prior's. Of the others {len(floor)} could not be: the chance of a "
-        "trial of some sixty people alone fills more than half."
+        f"{len(counted) - len(wide)} of {len(counted)} intervals are narrower than half of those before the evidence. Of the "
+        f"others {floor} could not be: in a trial of some sixty people chance alone fills more than half. With chance taken out, less than "
+        f"half of the doubt about the model is left in {less}."
     )
 
 
@@ -127,7 +139,7 @@ def _as_few(one: Found) -> str:
 def beware(found: Found) -> list[str]:
     """What not to conclude."""
     return [
-        "A wide interval is easily right: read each width against the prior's, and against what chance alone does to a small trial.",
+        "A wide interval is easily right: read each width against what was open before the evidence, and against what chance alone does to a small trial.",
         "The people are drawn to be like IVORY's Table 1 and the conduct is IVORY's; those figures are inputs and count for nothing.",
         "Only the likelihood was kept from IVORY's results. Those who built the model had read them.",
         "Nothing here says that the drug prevents heart attacks.",

@@ -6,6 +6,8 @@ estimand in this world, from the same people living under every arm.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from quell import keys
@@ -15,7 +17,7 @@ from quell.trial.attend import follow
 from quell.trial.counterfactual import Selection, Truth, potential, selection, truth, truths
 from quell.trial.plan import lay_out
 from quell.trial.record import Records, keep
-from quell.trial.recruit import gather
+from quell.trial.recruit import gather, parameters_of
 from quell.trial.world import Conduct, TrialError, World
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "potential",
     "run",
     "selection",
+    "settled",
     "simulate",
     "truth",
     "truths",
@@ -45,6 +48,19 @@ def run(protocol: Protocol, world: World | None = None, *, key: int | keys.Key) 
     63
     """
     return simulate(protocol, world or World(), np.asarray(keys.data(key))[None]).study(0)
+
+
+def settled(world: World, key: int | keys.Key) -> World:
+    """The one world in which the trial of this key is run, so that its truth can be told; a certain world is itself.
+
+    >>> settled(World().drawn(), 7).uncertain
+    False
+    """
+    if not world.uncertain:
+        return world
+    drawn = parameters_of(world, np.asarray(keys.data(key))[None])
+    one = type(drawn)(*(float(np.asarray(value)[0]) for value in drawn))
+    return dataclasses.replace(world, name=f"{world.name}, one draw", parameters=one, uncertain=False)
 
 
 def simulate(protocol: Protocol, world: World, words: np.ndarray, *, people: int | None = None) -> Records:

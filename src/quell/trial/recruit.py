@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quell import allocation, blocks, keys
+from quell import allocation, blocks, keys, posterior
 from quell.body import course, parameters, population
 from quell.measure import assay
 from quell.protocol import Protocol
@@ -190,10 +190,24 @@ def parameters_of(world: World, words: np.ndarray) -> parameters.Parameters:
     """The parameters of each trial's world, each of shape (trials,): the same, or drawn anew for each trial."""
     if not world.uncertain:
         return jax.tree.map(lambda value: np.full(len(words), float(value)), world.parameters)
-    drawn = blocks.over(_drawing(), words, width=256)
+    draws = world.draws or (posterior.load(world.stage) if world.stage in posterior.STAGES else None)
+    drawn = _from_draws(draws, words) if draws else blocks.over(_drawing(), words, width=256)
     for what in world.removed:
         drawn = parameters.without(drawn, what)
     return jax.tree.map(np.asarray, drawn)
+
+
+def _from_draws(draws: posterior.Draws, words: np.ndarray) -> parameters.Parameters:
+    """One of the draws for each trial, by its key."""
+    return draws.constants(blocks.over(_choosing(len(draws.values)), words, width=256))
+
+
+@functools.cache
+def _choosing(count: int) -> Any:
+    return blocks.Program(
+        lambda words: jax.random.randint(keys.at(keys.of(words), "posterior"), (), 0, count),
+        identity=("posterior", count),
+    )
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import importlib.resources
 import tomllib
 from typing import Any
 
+from quell import posterior
 from quell.body import parameters as body
 from quell.sentences import BadInput, near
 
@@ -48,15 +49,34 @@ REMOVABLE = ("efficacy", "drug", "loop")
 class World:
     """A world: central parameters, or parameters drawn anew for each trial (``uncertain``).
 
+    ``World("before-ivory")`` and ``World("after-ivory")`` draw each trial's parameters from what the evidence leaves open
+    (``quell.posterior``); their central parameters are the medians.
+
     >>> World().without("efficacy").name
     'prior, without efficacy'
     """
 
-    name: str = "prior"
+    name: str = dataclasses.field(default="prior", kw_only=False)
     parameters: body.Parameters = dataclasses.field(default_factory=body.load)
     uncertain: bool = False
+    stage: str = "prior"  # where uncertain parameters come from: their table's uncertainty, or draws of a stage
+    draws: posterior.Draws | None = dataclasses.field(default=None, repr=False, compare=False)  # or draws of one's own
     removed: tuple[str, ...] = ()
     conduct: Conduct = dataclasses.field(default_factory=usual_conduct)
+
+    def __post_init__(self) -> None:
+        if self.name in posterior.STAGES and self.stage == "prior":
+            object.__setattr__(self, "stage", self.name)
+            object.__setattr__(self, "uncertain", True)
+            object.__setattr__(self, "parameters", posterior.load(self.name).middle())
+        elif not self._named_by_its_maker():
+            known = ("prior", *posterior.STAGES)
+            raise TrialError(f"there is no world '{self.name}'. {near(self.name, known)}")
+
+    def _named_by_its_maker(self) -> bool:
+        """Whether the name is known, or follows from one, or is that of a world with parameters of its own."""
+        usual = all(mine is given for mine, given in zip(self.parameters, body.load(), strict=True))
+        return self.name.split(",")[0] in ("prior", *posterior.STAGES) or not usual
 
     def without(self, what: str) -> World:
         """The same world where the drug calms nothing (``efficacy``), does nothing (``drug``), or without the ``loop``."""

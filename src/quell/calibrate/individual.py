@@ -1,0 +1,264 @@
+"""The model of one person fitted to a study: constants of the population, each person's own, and what they foretell.
+
+    the study's tables (``followed``) -> which constants it informs (``choice``) -> each person's readings as smooth functions
+    of them, learned from the body (``shapes``) -> the mode (``mode``), NUTS about it (``hierarchy``) -> each person's draws put
+    to the body itself (``correct``), and predictions by it
+
+Constants that are not fitted stay at the table's value, people varying about them as the table says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from quell import keys, posterior
+from quell.calibrate import correct, diagnose, followed, hierarchy, shapes
+from quell.calibrate.choice import Choice, choose
+from quell.calibrate.followed import Followed
+from quell.calibrate.foretell import foretold, lived
+from quell.calibrate.hierarchy import Draws, Mode, Model
+from quell.calibrate.mode import Finder
+from quell.calibrate.sample import Length
+from quell.calibrate.summaries import Tell, silent
+from quell.keys import jax
+from quell.protocol import Protocol
+from quell.sentences import BadInput, near
+from quell.study import Study
+
+DRAWS, CHAINS, WARMUP = 1000, 4, 400
+LEAST_BULK = 400.0
+
+
+class Effort(NamedTuple):
+    """Lives of each person to learn from, round by round; and draws of each person put to the body."""
+
+    rounds: tuple[int, ...]
+    put: int
+
+
+FULL, QUICK = Effort((240, 240), 400), Effort((64, 64), 40)
+WIDE, WIDER = 0.8, 1.2  # how far lives are spread: of the prior at first, of the approximation then
+EARLIER = 0.05  # what a life of an earlier round weighs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Individual:
+    """A study fitted. ``faults`` says, in sentences that name the constant, what is not to be trusted; empty where all is well."""
+
+    protocol: Protocol
+    who: Followed
+    choice: Choice
+    draws: Draws
+    diagnosis: diagnose.Diagnosis
+    faults: list[str]
+    people: np.ndarray  # (chains, kept, people, constants) logs, put to the body and accepted
+    others: Mapping[str, np.ndarray]  # (chains, kept, people) factors on the constants not fitted
+    acceptance: np.ndarray  # (people,) share of draws that the body accepted
+    tails: np.ndarray  # (people,) Pareto k-hat of the weights
+    key: Any
+
+    def constants(self, level: float = 0.9) -> pl.DataFrame:
+        """The population's constants fitted: prior and posterior with interval, and the spread between people."""
+        rows, ends = [], ((1 - level) / 2, 0.5, (1 + level) / 2)
+        theta, omega = self.draws.flat().theta, self.draws.flat().omega
+        personal = self.choice.personal.tolist()
+        for k in self.choice.population.tolist():
+            low, mid, high = np.exp(np.quantile(theta[:, k], ends))
+            spread = np.quantile(omega[:, personal.index(k)], ends) if k in personal else [None] * 3
+            rows.append(
+                {
+                    "constant": self.choice.names[k],
+                    "prior": float(np.exp(self.choice.centre[k])),
+                    "prior_sd_of_log": float(self.choice.sigma[k]),
+                    "lower": low,
+                    "median": mid,
+                    "upper": high,
+                    "contraction": float(1 - theta[:, k].var() / self.choice.sigma[k] ** 2),
+                    **dict(zip(("spread_lower", "spread", "spread_upper"), spread, strict=True)),
+                }
+            )
+        return pl.DataFrame(rows)
+
+    def own(self, level: float = 0.9) -> pl.DataFrame:
+        """Each person's own constants with intervals."""
+        ends = ((1 - level) / 2, 0.5, (1 + level) / 2)
+        values = np.exp(np.quantile(self.people.reshape(-1, *self.people.shape[2:]), ends, axis=0))
+        rows = [
+            (subject, self.choice.names[k], *values[:, i, k].tolist())
+            for i, subject in enumerate(self.who.subjects)
+            for k in self.choice.personal
+        ]
+        schema = {"subject": pl.String, "constant": pl.String, "lower": pl.Float64, "median": pl.Float64, "upper": pl.Float64}  # fmt: skip
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def predict(
+        self, days: Sequence[int], doses: str | Mapping[int, float] | None = None, level: float = 0.9
+    ) -> pl.DataFrame:
+        """What each person will show on study days, by the body: intervals of the truth, and of a reading with its error.
+
+        ``doses`` is what the person was given where it is None; another arm's by its name, or MIU by study day: the same person
+        under another schedule. Readings of a day come before its dose. Raises BadInput for an arm or a day that cannot be.
+        """
+        wanted = np.array(sorted(set(days)), dtype=int)
+        if not len(wanted) or wanted[0] < 1:
+            raise BadInput("a prediction needs study days of 1 or later. Write, for example, days=[61, 90].")
+        grid = np.broadcast_to(wanted, (len(self.who.subjects), len(wanted)))
+        return foretold(*self._drawn(), self._dosed(doses), grid, keys.at(self.key, "predict"), level)
+
+    def predict_visit(self, day: Mapping[str, int], level: float = 0.9) -> pl.DataFrame:
+        """As ``predict`` with what was given, each person on a study day of his or her own; those not named are left out."""
+        there = np.array([i for i, subject in enumerate(self.who.subjects) if subject in day], dtype=int)
+        if not len(there):
+            raise BadInput(f"nobody named is in the study. {near(next(iter(day), ''), self.who.subjects)}")
+        grid = np.array([[day[self.who.subjects[i]]] for i in there], dtype=int)
+        logs, factors, names = self._drawn()
+        factors = {name: x[:, there] for name, x in factors.items()}
+        return foretold(logs[:, there], factors, names, self.who.only(there), grid, keys.at(self.key, "predict"), level)
+
+    def _drawn(self) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[str, ...]]:
+        """People's draws end to end, factors on the other constants, and names."""
+        flat = {name: x.reshape(-1, x.shape[-1]) for name, x in self.others.items()}
+        return self.people.reshape(-1, *self.people.shape[2:]), flat, self.choice.names
+
+    def _dosed(self, doses: str | Mapping[int, float] | None) -> Followed:
+        """The people, had they been given these doses."""
+        if doses is None:
+            return self.who
+        if isinstance(doses, str):
+            arms = {arm.name: arm for arm in self.protocol.arms}
+            if doses not in arms:
+                raise BadInput(f"the protocol has no arm '{doses}'. {near(doses, arms)}")
+            on, amounts = followed.calendar(arms[doses], self.who.people.body_surface_area)
+        else:
+            on = tuple(sorted(doses)) or (1,)
+            if on[0] < 1 or any(not 0 <= amount < np.inf for amount in doses.values()):
+                raise BadInput(
+                    "doses are MIU by study day, from day 1 on and not below zero, such as {1: 1.5, 2: 1.5}."
+                )
+            amounts = np.tile([doses.get(day, 0.0) for day in on], (len(self.who.subjects), 1))
+        return self.who._replace(dose_days=on, amounts=amounts)
+
+
+def fit_study(
+    study: Study,
+    protocol: Protocol,
+    *,
+    key: int | keys.Key,
+    quantities: Sequence[str] = (),
+    draws: int = DRAWS,
+    chains: int = CHAINS,
+    quick: bool = False,
+    before: posterior.Draws | None = None,
+    tell: Tell = silent,
+) -> Individual:
+    """Fit the model of one person to a study's doses and readings, people and population together (hierarchical, by NUTS).
+
+    ``quantities`` are those of ``followed.KINDS``, by default Treg, Treg %, ILC2, eosinophils, hsCRP and TBRmax by vessel;
+    ``before`` are draws that the population's constants start from in place of the table. ``quick`` learns from few lives, to
+    show that all is in order. Raises StudyError, in a sentence, where the study lacks what is needed.
+    """
+    if draws < 4 or chains < 2:
+        raise BadInput(
+            f"{draws} draws in {chains} chains cannot be judged. Ask for 4 draws or more in 2 chains or more."
+        )
+    here, effort = keys.at(key, "individual"), QUICK if quick else FULL
+    tell("what was given and read", None)
+    who = followed.followed(study, protocol, quantities)
+    tell("which constants matter", None)
+    choice = choose(who, before)
+    model, about = _learned(who, choice, protocol, effort, here, tell)
+    tell("sampling", None)
+    found = hierarchy.nuts(model, about, Length(WARMUP if not quick else max(50, draws), draws, chains), here)
+    tell("put to the body", None)
+    return _put(protocol, model, found, effort, here)
+
+
+def _learned(
+    who: Followed, choice: Choice, protocol: Protocol, effort: Effort, key: keys.Key, tell: Tell
+) -> tuple[Model, Mode]:
+    """Shapes learned round by round: over the prior, then where each person seems to be; and the mode."""
+    xs: list[np.ndarray] = []
+    made: list[dict[str, np.ndarray]] = []
+    finder, about, model = None, None, None
+    level = np.nanmean(np.where(np.isfinite(who.value), who.value, np.nan), axis=(0, 1))
+    tbr = np.broadcast_to(level, who.value.shape)
+    for number, count in enumerate(effort.rounds):
+        tell("learning from lives", number / len(effort.rounds))
+        x = _spread(who, choice, about, count, keys.at(key, "round", number))
+        factors = shapes.others(keys.at(key, "others", number), choice.names, x.shape[:2])
+        made.append(shapes.live(who, {name: np.exp(x[:, :, i]) for i, name in enumerate(choice.names)}, factors))
+        xs.append(shapes.bent(choice.names, x, np))
+        weights = np.concatenate([np.full(len(one), 1.0 if i == number else EARLIER) for i, one in enumerate(xs)])
+        both = {part: np.concatenate([one[part] for one in made]) for part in made[0]}
+        learned = shapes.learn(who, np.concatenate(xs), both, choice.moved, weights)
+        model = hierarchy.build(who, choice, protocol, learned, shapes.missed(who.kinds, learned, tbr))
+        finder = finder or Finder(model)
+        about = finder(model, about)
+    assert model is not None and about is not None
+    return model, about
+
+
+def _spread(who: Followed, choice: Choice, about: Mode | None, count: int, key: keys.Key) -> np.ndarray:
+    """Logs of constants to learn from, (lives, people, constants)."""
+    shape = (count, len(who.subjects), len(choice.names))
+    score = np.asarray(jax.random.normal(keys.at(key, "people"), shape))
+    if about is None:
+        return choice.centre + WIDE * np.hypot(choice.sigma, choice.spread) * score
+    gap = WIDER * np.asarray(jax.random.normal(keys.at(key, "common"), (count, len(about.zeta)))) @ about.root.T
+    own = about.own + np.einsum("npe,ke->knp", about.along, gap)
+    own = own + WIDER * np.einsum("npq,knq->knp", about.roots, score[:, :, : len(choice.personal)])
+    x = np.broadcast_to(choice.centre, shape).copy()
+    x[:, :, choice.population] += (choice.sigma[choice.population] * (about.zeta + gap))[:, None]
+    x[:, :, choice.personal] = own
+    return x
+
+
+def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: keys.Key) -> Individual:
+    """Each person's draws accepted or refused by the body's own likelihood of his or her readings."""
+    who, choice = model.who, model.choice
+    chains = len(found.theta)
+    some = found.every(max(1, effort.put // chains))
+    x = some.people(choice)
+    factors = shapes.others(keys.at(key, "put"), choice.names, x.shape[:3])
+    flat = x.reshape(-1, *x.shape[2:])
+    read = lived(flat, {name: f.reshape(-1, f.shape[-1]) for name, f in factors.items()}, choice.names, who, who.day)
+    truth = [one if kind.location else np.log(np.maximum(one, 1e-9)) for kind, one in zip(who.kinds, read, strict=True)]
+    real = np.asarray(hierarchy.likelihood(who, truth, np.zeros_like(model.missed), np))
+    guess = np.asarray(jax.jit(lambda xs: jax.lax.map(lambda one: hierarchy.likelihood(who, hierarchy.readings(model, one), model.missed), xs))(flat))  # fmt: skip
+    weights = (real - guess).reshape(chains, -1, len(who.subjects))
+    chosen = [correct.metropolis(weights[:, :, i], keys.at(key, "person", i)) for i in range(len(who.subjects))]
+    places = np.stack([one.chosen for one in chosen], axis=-1)  # (chains, kept, people)
+    told = diagnose.diagnose(*_watched(choice, found))
+    tails = np.array([one.tail for one in chosen])
+    return Individual(
+        protocol=protocol,
+        who=who,
+        choice=choice,
+        draws=found,
+        diagnosis=told,
+        faults=diagnose.faults(told, int(found.diverging.sum())) + _heavy(who, tails),
+        people=np.take_along_axis(x, places[..., None], axis=1),
+        others={name: np.take_along_axis(f, places, axis=1) for name, f in factors.items()},
+        acceptance=np.array([one.acceptance for one in chosen]),
+        tails=tails,
+        key=key,
+    )
+
+
+def _watched(choice: Choice, found: Draws) -> tuple[tuple[str, ...], np.ndarray]:
+    """What is judged: constants of the population and spreads between people."""
+    names = [choice.names[k] for k in choice.population] + [f"spread of {choice.names[k]}" for k in choice.personal]
+    return tuple(names), np.concatenate([found.theta[..., choice.population], found.omega], axis=-1)
+
+
+def _heavy(who: Followed, tails: np.ndarray) -> list[str]:
+    return [
+        f"subject {who.subjects[i]}: the body refuses what the fit makes of this person (Pareto k {tails[i]:.2f}, above 0.7). "
+        "Look at the doses and readings; do not use the predictions."
+        for i in np.flatnonzero(tails > 0.7)
+    ]
