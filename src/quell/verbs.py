@@ -196,7 +196,7 @@ def calibrate(*, folder: pathlib.Path | None, key: int, quick: bool, tell: Tell)
 
     store.keep()
     folder = folder or pathlib.Path("out") / ("calibrate-quick" if quick else "calibrate")
-    found = fitting.run(folder, key, quick, lambda step: tell(step, None))
+    found = fitting.run(folder, key, quick, tell)
     told = found["diagnosis"]
     faults = [f"  {fault}" for fault in found["faults"]] or ["  no fault found"]
     lines = [
