@@ -28,7 +28,9 @@ def main() -> None:
     )
     print(f"  {found['effective_draws_per_second']:.2f} effective draws a second, slowest constant and tail")
     print(f"  largest R-hat {one['largest_rhat']:.4f} ({one['of_rhat']}); {one['divergences']} divergences")
-    print(f"  the body accepts {one['acceptance']:.0%} of the surrogate's draws; Pareto k {one['pareto_k']:.2f}")
+    print(
+        f"  weighed by the body, the surrogate's draws are worth {one['share_of_proposals']:.0%}; Pareto k {one['pareto_k']:.2f}"
+    )
     for fault in found["faults"]:
         print(f"  {fault}")
 

@@ -39,7 +39,7 @@ def main() -> None:
                 break
             done = ranks.rank(number, first, active, sample.data(terms), alone, keys.root(KEY))
             write_whole(place, json.dumps(done).encode())
-            print(f"study {number}: acceptance {done['acceptance']:.2f}, k {done['pareto_k']:.2f}", flush=True)
+            print(f"study {number}: share {done['share']:.2f}, k {done['pareto_k']:.2f}", flush=True)
         found.append(json.loads(place.read_text("utf-8")))
     KEPT.write_text(json.dumps(summary(found, where, ranks.informed(active, where)), indent=1) + "\n", "utf-8")
 
@@ -57,7 +57,7 @@ def summary(found: list[dict], where: space.Space, informed: tuple[int, ...]) ->
         "least_p": float(p[0]),
         "least_p_corrected": float(min(1, p[0] * len(p))),
         "below_0.05": int((p < 0.05).sum()),
-        "median_acceptance": float(np.median([one["acceptance"] for one in found])),
+        "median_share": float(np.median([one["share"] for one in found])),
         "k_above_0.7": sum(one["pareto_k"] > 0.7 for one in found),
         "divergences": sum(one["divergences"] for one in found),
         "by_quantity": {

@@ -140,20 +140,50 @@ def test_the_surrogate_is_exact_for_a_quadratic_form():
     assert (one.misses < 1e-3).all()
 
 
-def test_correction_turns_a_wrong_proposal_into_the_target():
+def test_weighing_turns_a_wrong_proposal_into_the_target():
     rng = np.random.default_rng(4)
-    x = 0.3 + 1.3 * rng.normal(size=(4, 20000))
-    weights = -0.5 * x**2 + 0.5 * ((x - 0.3) / 1.3) ** 2
-    found = correct.metropolis(weights, keys.root(2))
-    kept = np.take_along_axis(x, found.chosen, axis=1)
-    assert abs(kept.mean()) < 0.03 and abs(kept.std() - 1) < 0.03 and 0.6 < found.acceptance < 0.95
+    x = 0.3 + 1.3 * rng.normal(size=40000)
+    found = correct.smoothed(-0.5 * x**2 + 0.5 * ((x - 0.3) / 1.3) ** 2)
+    kept = x[correct.systematic(found.weights, 40000, keys.root(2))]
+    assert abs(kept.mean()) < 0.03 and abs(kept.std() - 1) < 0.03
+    assert 0.6 < found.share < 0.95 and found.shape < 0.3
 
 
 def test_pareto_shape_of_known_tails():
     rng = np.random.default_rng(5)
     for shape in (0.2, 0.5, 0.9):
-        found = [correct.pareto_tail(-shape * np.log(rng.uniform(size=40000))) for _ in range(12)]
+        found = [correct.smoothed(-shape * np.log(rng.uniform(size=40000))).shape for _ in range(12)]
         assert np.mean(found) == pytest.approx(shape, abs=0.07)
+
+
+def test_smoothing_keeps_order_and_never_exceeds_the_largest():
+    rng = np.random.default_rng(6)
+    logs = 0.8 * rng.normal(size=3000)
+    found = correct.smoothed(logs)
+    assert found.weights.sum() == pytest.approx(1) and (np.diff(found.weights[np.argsort(logs)]) >= -1e-15).all()
+    raw = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
+    assert np.abs(found.weights - raw).max() < raw.max()
+
+
+def test_effective_draws_of_weights_are_what_repeats_show():
+    """Variance over many repeats of a weighted mean is the target's variance over the effective draws."""
+    rng = np.random.default_rng(7)
+    means, worth = [], []
+    for _ in range(400):
+        x = 1.5 * rng.normal(size=400)
+        weights = correct.smoothed(-0.5 * x**2 + 0.5 * (x / 1.5) ** 2).weights
+        means.append(weights @ x)
+        worth.append(correct.worth(weights, x[:, None], np.arange(400))[0])
+    assert 1 / np.var(means) == pytest.approx(np.mean(worth), rel=0.25)
+
+
+def test_copies_of_a_draw_count_once():
+    x = np.random.default_rng(8).normal(size=(100, 2))
+    twice, same = np.repeat(x, 2, axis=0), np.repeat(np.arange(100), 2)
+    alone = correct.worth(np.full(100, 0.01), x, np.arange(100))
+    assert correct.worth(np.full(200, 0.005), twice, same) == pytest.approx(alone)
+    bulk, tail = correct.judged(np.full(200, 0.005), twice, same)
+    assert bulk == pytest.approx([100, 100], rel=1e-6) and tail == pytest.approx([100, 100], rel=1e-6)
 
 
 def test_chains_are_judged_as_their_correlation_says():
@@ -181,7 +211,9 @@ def test_contraction_is_of_variance():
 def test_draws_are_proposed_in_proportion_and_in_an_order_of_chance():
     z = np.repeat([[0.0] * 500 + [1.0] * 500], 2, axis=0)[..., None]
     chains = sample.Chains(z, np.zeros((2, 1000, 8)), np.zeros((2, 1000), int), 0)
-    found = fit.proposed(chains, np.log(1 + 2 * z[..., 0]), 400, keys.root(3)).z[..., 0]
+    proposals, places = fit.proposed(chains, np.log(1 + 2 * z[..., 0]), 400, keys.root(3))
+    found = proposals.z[..., 0]
+    assert (z[0, places[0], 0] == found[0]).all()
     assert found.sum(axis=1) == pytest.approx(300, abs=1)
     assert abs(np.corrcoef(found[0, 1:], found[0, :-1])[0, 1]) < 0.2
 

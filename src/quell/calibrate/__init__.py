@@ -92,7 +92,7 @@ def diagnosis(found: fit.Fitted) -> dict[str, Any]:
         "least_tail": float(one.tail[tail]),
         "of_tail": one.names[tail],
         "divergences": found.chains.divergences,
-        "acceptance": found.acceptance,
+        "share_of_proposals": found.share,
         "pareto_k": found.tail,
         "correlation_of_proposals": found.correlation,
         "draws": int(found.chains.structures.size),

@@ -19,7 +19,7 @@ from quell.calibrate import shapes
 from quell.calibrate.followed import Followed, errors
 from quell.measure import pet
 
-LEAST_STUDY, LEAST_PERSON = 15.0, 0.25
+LEAST_STUDY, LEAST_PERSON = 20.0, 0.5
 LARGEST = 0.35  # a step is cut at this, so that a slope is measured and not a leap
 
 

@@ -1,8 +1,10 @@
-"""From the surrogate's posterior to the body's own: independence Metropolis-Hastings with the real model's likelihood.
+"""From the surrogate's posterior to the body's own: importance sampling with the real model's likelihood.
 
-Proposals are the surrogate's draws, thinned until they are as good as independent; one is accepted with chance
-min(1, w' / w), w = likelihood by the body / likelihood by the surrogate (Hastings 1970; Liu 1996). The prior and the
-surrogate's own sampling cancel, so the chain's target is the posterior of the real model, whatever the surrogate missed.
+    w = likelihood by the body / likelihood by the surrogate        the prior and the surrogate's sampling cancel
+
+so the target is the posterior of the real model, whatever the surrogate missed. The largest weights are smoothed by a
+generalised Pareto tail, whose shape k says whether they can be relied on (Vehtari 2024), and draws are taken in proportion.
+Independence Metropolis-Hastings has the same target, but stays long at each heavy weight: it was worth a third as much.
 """
 
 from __future__ import annotations
@@ -13,63 +15,82 @@ import numpy as np
 from scipy import special
 
 from quell import keys
+from quell.calibrate import diagnose
 from quell.keys import jax
 
-
-class Corrected(NamedTuple):
-    """Which proposal each draw is, shape (chains, draws); how often one was accepted; how heavy the weights' tail is."""
-
-    chosen: np.ndarray
-    acceptance: float
-    tail: float  # Pareto k-hat: below 0.7 the weights can be relied on
+MOST_SHAPE = 0.7
 
 
-def metropolis(log_weights: np.ndarray, key: keys.Key) -> Corrected:
-    """Independence Metropolis-Hastings through proposals in their order; log_weights (chains, draws).
+class Weighed(NamedTuple):
+    """Weights that sum to one, shape (draws,), and the shape of their tail: k-hat, below 0.7 where they can be relied on."""
 
-    >>> found = metropolis(np.zeros((2, 50)), keys.root(1))
-    >>> found.acceptance, found.chosen[0, :3].tolist()
-    (1.0, [0, 1, 2])
+    weights: np.ndarray
+    shape: float
+
+    @property
+    def share(self) -> float:
+        """How many draws the weights are worth, as a share."""
+        return float(1 / (self.weights**2).sum() / len(self.weights))
+
+
+def smoothed(log_weights: np.ndarray) -> Weighed:
+    """Pareto-smoothed importance weights (Vehtari 2024): the largest become the tail's expected order statistics.
+
+    >>> smoothed(np.zeros(1000)).share
+    1.0
     """
-    chance = np.log(np.asarray(jax.random.uniform(keys.at(key, "accept"), log_weights.shape)))
-    chosen = np.zeros(log_weights.shape, dtype=int)
-    now = np.zeros(len(log_weights), dtype=int)
-    rows, accepted = np.arange(len(log_weights)), 0
-    for step in range(1, log_weights.shape[1]):
-        better = chance[:, step] < log_weights[:, step] - log_weights[rows, now]
-        now = np.where(better, step, now)
-        accepted += int(better.sum())
-        chosen[:, step] = now
-    return Corrected(chosen, accepted / max(chance[:, 1:].size, 1), pareto_tail(log_weights.ravel()))
-
-
-def pareto_tail(log_weights: np.ndarray) -> float:
-    """The shape of the generalised Pareto tail of importance weights: k-hat (Zhang and Stephens 2009; Vehtari 2024).
-
-    >>> pareto_tail(np.zeros(1000)) < 0.1
-    True
-    """
-    count = len(log_weights)
+    weights = np.exp(log_weights - log_weights.max())
+    count = len(weights)
     size = int(min(0.2 * count, 3 * np.sqrt(count)))
-    ordered = np.sort(np.exp(log_weights - log_weights.max()))
-    over = ordered[-size:] - ordered[-size - 1] if size < count else ordered
+    order = np.argsort(weights)
+    last, cut = order[count - size :], weights[order[count - size - 1]]
+    over = weights[last] - cut
     if size < 5 or over[-1] <= 1e-12:
-        return -np.inf
-    return _pareto_shape(np.maximum(over, 1e-300))
+        return Weighed(weights / weights.sum(), -np.inf)
+    shape, scale = _pareto(np.maximum(over, 1e-300))
+    chance = (np.arange(size) + 0.5) / size
+    weights[last] = np.minimum(cut + scale * np.expm1(-shape * np.log1p(-chance)) / shape, 1.0)
+    return Weighed(weights / weights.sum(), shape)
 
 
-def _pareto_shape(x: np.ndarray) -> float:
-    """Zhang and Stephens' estimate from sorted excesses, with the weak prior of the PSIS paper."""
+def _pareto(x: np.ndarray) -> tuple[float, float]:
+    """Shape and scale of sorted excesses (Zhang and Stephens 2009), with the weak prior of the PSIS paper."""
     n = len(x)
     m = 30 + int(np.sqrt(n))
     b = 1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))
     b = b / (3 * x[int(n / 4 + 0.5) - 1]) + 1 / x[-1]
     k = np.log1p(-b[:, None] * x).mean(axis=1)
     likelihood = n * (np.log(-b / k) - k - 1)
-    weights = np.exp(likelihood - special.logsumexp(likelihood))
-    centre = (b * weights).sum() / weights.sum()
+    centre = (b * np.exp(likelihood - special.logsumexp(likelihood))).sum()
     shape = np.log1p(-centre * x).mean()
-    return float((n * shape + 10 * 0.5) / (n + 10))
+    return float((n * shape + 10 * 0.5) / (n + 10)), float(-shape / centre)
+
+
+def worth(weights: np.ndarray, x: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Effective draws for the mean of each column of x (draws, quantities): var / MCSE^2 (Vehtari 2024, section 2.3).
+
+    ``same`` numbers the draws that are copies of one another: their weights count as one.
+
+    >>> worth(np.full(4, 0.25), np.array([[0.0], [1.0], [0.0], [1.0]]), np.arange(4)).tolist()
+    [4.0]
+    """
+    gap = x - weights @ x
+    _, first, number = np.unique(same, return_index=True, return_inverse=True)
+    together = np.bincount(number, weights)
+    return (weights @ gap**2) / (together**2 @ gap[first] ** 2)
+
+
+def judged(weights: np.ndarray, x: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Effective draws of bulk and tails of each column of x: of rank scores, and of being beyond the 5 and 95 % quantiles."""
+    bulk = worth(weights, diagnose.ranked(x[None])[0], same)
+    ends = []
+    for share in (0.05, 0.95):
+        order = np.argsort(x, axis=0)
+        ladder = np.cumsum(weights[order], axis=0)
+        place = np.minimum((ladder < share).sum(axis=0), len(x) - 1)
+        limit = np.take_along_axis(x, np.take_along_axis(order, place[None], axis=0), axis=0)
+        ends.append(worth(weights, (x <= limit).astype(float), same))
+    return bulk, np.minimum(*ends)
 
 
 def systematic(weights: np.ndarray, count: int, key: keys.Key) -> np.ndarray:

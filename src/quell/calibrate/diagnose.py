@@ -25,7 +25,7 @@ def _split(chains: np.ndarray) -> np.ndarray:
     return np.concatenate([chains[:, :half], chains[:, chains.shape[1] - half :]])
 
 
-def _ranked(chains: np.ndarray) -> np.ndarray:
+def ranked(chains: np.ndarray) -> np.ndarray:
     """Normal scores of the ranks over all chains (Blom 1958)."""
     ranks = stats.rankdata(chains.reshape(-1, *chains.shape[2:]), axis=0).reshape(chains.shape)
     return special.ndtri((ranks - 0.375) / (chains.shape[0] * chains.shape[1] + 0.25))
@@ -44,7 +44,7 @@ def split_rhat(chains: np.ndarray) -> np.ndarray:
 def rhat(chains: np.ndarray) -> np.ndarray:
     """The larger of R-hat of the ranks and of the ranks of the distance from the median."""
     folded = np.abs(chains - np.median(chains, axis=(0, 1)))
-    return np.maximum(split_rhat(_ranked(chains)), split_rhat(_ranked(folded)))
+    return np.maximum(split_rhat(ranked(chains)), split_rhat(ranked(folded)))
 
 
 def effective(chains: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def _autocovariance(chains: np.ndarray) -> np.ndarray:
 
 def bulk(chains: np.ndarray) -> np.ndarray:
     """Effective draws for means and medians: of the rank scores."""
-    return effective(_ranked(chains))
+    return effective(ranked(chains))
 
 
 def tail(chains: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The fit: learn the surrogate where it matters, sample it, and let the body itself accept or refuse each draw."""
+"""The fit: learn the surrogate where it matters, sample it, and let the body itself weigh each draw."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Fitted(NamedTuple):
     simulated: np.ndarray  # (chains, draws, terms) the body's own summaries
     diagnosis: diagnose.Diagnosis
     faults: list[str]
-    acceptance: float
+    share: float  # of the proposals, that they are worth once weighed
     tail: float  # Pareto k-hat of the weights
     misses: np.ndarray  # (terms,) of the surrogate, against the body at the proposals
     correlation: float  # largest between successive proposals
@@ -63,13 +63,9 @@ def moving(summaries: Summaries, seen: Data, tell: Tell) -> list[np.ndarray]:
     scale = np.array([SPREADS[GROUPS[group]][0] for group in seen.group])
     active = surrogate.moving(shifts, np.hypot(seen.error, scale / 3))
     joint = len(summaries.where.names) + np.arange(JOINT)
+    tell(f"{len(np.unique(np.concatenate(active)))} of {joint[0]} constants move a published figure", None)
     risk = [GROUPS[group] == "risk" for group in seen.group]
-    active = [np.append(some, joint) if bends else some for some, bends in zip(active, risk, strict=True)]
-    tell(
-        f"{len(np.unique(np.concatenate(active))) - JOINT} of {len(summaries.where.names)} constants move a published figure",
-        None,
-    )
-    return active
+    return [np.append(some, joint) if bends else some for some, bends in zip(active, risk, strict=True)]
 
 
 class Lived(NamedTuple):
@@ -141,18 +137,25 @@ def fit(
     chains = sample.nuts(one, seen, where, effort.final, keys.at(key, "final"), off)
     weights = linked(chains, where) if cut else np.zeros(chains.structures.shape)
     told = diagnose.diagnose(named(where), np.concatenate([chains.z, chains.tau], axis=-1))
-    found = corrected(proposed(chains, weights, effort.proposals, key), one, seen, summaries, key)
+    proposals, places = proposed(chains, weights, effort.proposals, key)
+    pool = np.minimum(told.bulk, told.tail) / chains.structures.size
+    found = corrected(proposals, places, np.minimum(pool, 1.0), one, seen, summaries, key)
     return found._replace(faults=found.faults + [f"before correction, {one}" for one in diagnose.faults(told, 0)])
 
 
-def proposed(chains: Chains, weights: np.ndarray, count: int, key: keys.Key) -> Chains:
-    """So many draws of each chain in proportion to log weights, in an order of chance: as good as independent."""
+def proposed(chains: Chains, weights: np.ndarray, count: int, key: keys.Key) -> tuple[Chains, np.ndarray]:
+    """So many draws of each chain in proportion to log weights, in an order of chance; and which draws they are."""
     places = []
     for number, mine in enumerate(weights):
         here = keys.at(key, "proposed", number)
         some = correct.systematic(np.exp(mine - mine.max()), count, here)
         places.append(np.asarray(jax.random.permutation(keys.at(here, "order"), some)))
-    rows = np.arange(len(places))[:, None], np.array(places)
+    return taken(chains, np.array(places)), np.array(places)
+
+
+def taken(chains: Chains, places: np.ndarray) -> Chains:
+    """Some draws of each chain, by their places (chains, draws)."""
+    rows = np.arange(len(places))[:, None], places
     return Chains(chains.z[rows], chains.tau[rows], chains.structures[rows], chains.divergences)
 
 
@@ -169,27 +172,50 @@ def named(where: Space) -> tuple[str, ...]:
     return (*where.names, *(f"spread of {group}" for group in GROUPS))
 
 
-def corrected(proposals: Chains, one: Surrogate, seen: Data, summaries: Summaries, key: keys.Key) -> Fitted:
-    """The surrogate's draws accepted or refused by the real model's likelihood."""
+def corrected(
+    proposals: Chains,
+    places: np.ndarray,
+    pool: np.ndarray,
+    one: Surrogate,
+    seen: Data,
+    summaries: Summaries,
+    key: keys.Key,
+) -> Fitted:
+    """The surrogate's draws weighed by the real model's likelihood, and drawn again in proportion, chain by chain.
+
+    ``places`` says which proposals are copies of one draw, ``pool`` how much each quantity's draws were worth before.
+    """
     where, shape = summaries.where, proposals.structures.shape
     z, structures = proposals.z.reshape(-1, len(where.names)), proposals.structures.ravel()
     tau = proposals.tau.reshape(-1, len(GROUPS))
     values = summaries(z, structures, "put to the body")
     guessed = np.asarray(surrogate.evaluate(one, scaled(z, structures, where)))
-    weights = (sample.pointwise(values, tau, seen) - sample.pointwise(guessed, tau, seen, sample.doubt(one))).sum(
-        axis=-1
-    )
-    found = correct.metropolis(np.asarray(weights).reshape(shape), keys.at(key, "metropolis"))
-    take = lambda x: np.take_along_axis(x, found.chosen.reshape(*shape, *[1] * (x.ndim - 2)), axis=1)  # noqa: E731
-    chains = Chains(take(proposals.z), take(proposals.tau), take(proposals.structures), proposals.divergences)
-    told = diagnose.diagnose(named(where), np.concatenate([chains.z, chains.tau], axis=-1))
+    gap = sample.pointwise(values, tau, seen) - sample.pointwise(guessed, tau, seen, sample.doubt(one))
+    found = correct.smoothed(np.asarray(gap.sum(axis=-1)))
+    apart = found.weights.reshape(shape)
+    draws = [correct.systematic(mine, shape[1], keys.at(key, "drawn", i)) for i, mine in enumerate(apart)]
+    chains = taken(proposals, np.array(draws))
+    both = np.concatenate([chains.z, chains.tau], axis=-1)
+    copies = (places + 10**6 * np.arange(shape[0])[:, None]).ravel()
+    bulk, tail = correct.judged(found.weights, np.concatenate([z, tau], axis=-1), copies)
+    told = diagnose.Diagnosis(named(where), diagnose.rhat(both), pool * bulk, pool * tail)
     return Fitted(
         chains=chains,
-        simulated=take(values.reshape(*shape, -1)),
+        simulated=values.reshape(*shape, -1)[np.arange(shape[0])[:, None], np.array(draws)],
         diagnosis=told,
-        faults=diagnose.faults(told, proposals.divergences),
-        acceptance=found.acceptance,
-        tail=found.tail,
+        faults=diagnose.faults(told, proposals.divergences) + unreliable(found),
+        share=found.share,
+        tail=found.shape,
         misses=np.sqrt(((guessed - values) ** 2).mean(axis=0)),
         correlation=float(np.abs(correct.autocorrelation(proposals.z)).max()),
     )
+
+
+def unreliable(found: correct.Weighed) -> list[str]:
+    """A sentence where the weights cannot be relied on."""
+    if found.shape < correct.MOST_SHAPE:
+        return []
+    return [
+        f"the weights of the body against its surrogate have a Pareto k of {found.shape:.2f}, above {correct.MOST_SHAPE}: "
+        "learn from more worlds."
+    ]

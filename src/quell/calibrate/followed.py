@@ -73,9 +73,9 @@ class Followed(NamedTuple):
     def only(self, people: np.ndarray) -> Followed:
         """Some of the people."""
         chosen = population.Patient(*(_rows(x, people) for x in self.people))
-        names = (tuple(np.array(x)[people].tolist()) for x in (self.subjects, self.arms))
+        subjects, arms = (tuple(np.array(x)[people].tolist()) for x in (self.subjects, self.arms))
         arrays = {name: getattr(self, name)[people] for name in ("amounts", "day", "value", "below")}
-        return Followed(*names, chosen, *self[3:])._replace(**arrays)
+        return self._replace(subjects=subjects, arms=arms, people=chosen, **arrays)
 
 
 def _rows(x: Any, people: np.ndarray) -> Any:
@@ -170,7 +170,7 @@ def _doses(study: Study, subjects: pl.Series, area: np.ndarray) -> tuple[tuple[i
         raise StudyError("the study has no doses. Give the table 'doses': who was given what, on which study day.")
     if table["amount"].null_count() == table.height:
         raise StudyError("the doses have no amounts: is the study still masked? Fit it once it is not.")
-    if int(table["day"].min() or 1) < 1:  # type: ignore[call-overload]
+    if (table["day"] < 1).any():
         raise StudyError("a dose lies before study day 1. Day 1 is the day of the first dose: count from there.")
     days = tuple(sorted(set(table["day"].to_list())))
     row, amounts = {name: i for i, name in enumerate(subjects)}, np.zeros((len(subjects), len(days)))

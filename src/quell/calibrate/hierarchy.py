@@ -94,11 +94,10 @@ class Draws(NamedTuple):
 
 def entry(who: Followed, protocol: Protocol) -> Entry:
     """The protocol's rule on hsCRP, where the reading it was applied to is in the study."""
-    kinds = [kind.name for kind in who.kinds]
-    for one in protocol.population.eligibility:
-        screening = next((v.name for v in protocol.visits if v.kind == "screening" and "hsCRP" in v.procedures), None)
-        if one.quantity == "hsCRP" and one.limit.relation in ("above", "at least") and screening in who.visits:
-            if "hsCRP" in kinds:
+    screening = next((v.name for v in protocol.visits if v.kind == "screening" and "hsCRP" in v.procedures), "")
+    if screening in who.visits and any(kind.name == "hsCRP" for kind in who.kinds):
+        for one in protocol.population.eligibility:
+            if one.quantity == "hsCRP" and one.limit.relation in ("above", "at least"):
                 return Entry(who.visits.index(screening), one.limit.value)
     return Entry(-1, 0.0)
 

@@ -30,8 +30,7 @@ from quell.protocol import Protocol
 from quell.sentences import BadInput, near
 from quell.study import Study
 
-DRAWS, CHAINS, WARMUP = 1000, 4, 400
-LEAST_BULK = 400.0
+DRAWS, CHAINS, WARMUP = 1000, 4, 200
 
 
 class Effort(NamedTuple):
@@ -56,10 +55,10 @@ class Individual:
     draws: Draws
     diagnosis: diagnose.Diagnosis
     faults: list[str]
-    people: np.ndarray  # (chains, kept, people, constants) logs, put to the body and accepted
+    people: np.ndarray  # (chains, kept, people, constants) logs, put to the body and drawn again by its likelihood
     others: Mapping[str, np.ndarray]  # (chains, kept, people) factors on the constants not fitted
-    acceptance: np.ndarray  # (people,) share of draws that the body accepted
-    tails: np.ndarray  # (people,) Pareto k-hat of the weights
+    worth: np.ndarray  # (people,) how many draws those put to the body are worth, as a share
+    tails: np.ndarray  # (people,) shape of the tail of their weights, Pareto k-hat
     key: Any
 
     def constants(self, level: float = 0.9) -> pl.DataFrame:
@@ -219,22 +218,19 @@ def _spread(who: Followed, choice: Choice, about: Mode | None, count: int, key: 
 
 
 def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: keys.Key) -> Individual:
-    """Each person's draws accepted or refused by the body's own likelihood of his or her readings."""
+    """Each person's draws weighed by the body's own likelihood of his or her readings, and drawn again in proportion."""
     who, choice = model.who, model.choice
-    chains = len(found.theta)
-    some = found.every(max(1, effort.put // chains))
-    x = some.people(choice)
-    factors = shapes.others(keys.at(key, "put"), choice.names, x.shape[:3])
-    flat = x.reshape(-1, *x.shape[2:])
-    read = lived(flat, {name: f.reshape(-1, f.shape[-1]) for name, f in factors.items()}, choice.names, who, who.day)
-    truth = [one if kind.location else np.log(np.maximum(one, 1e-9)) for kind, one in zip(who.kinds, read, strict=True)]
-    real = np.asarray(hierarchy.likelihood(who, truth, np.zeros_like(model.missed), np))
-    guess = np.asarray(jax.jit(lambda xs: jax.lax.map(lambda one: hierarchy.likelihood(who, hierarchy.readings(model, one), model.missed), xs))(flat))  # fmt: skip
-    weights = (real - guess).reshape(chains, -1, len(who.subjects))
-    chosen = [correct.metropolis(weights[:, :, i], keys.at(key, "person", i)) for i in range(len(who.subjects))]
-    places = np.stack([one.chosen for one in chosen], axis=-1)  # (chains, kept, people)
+    some = found.every(max(1, effort.put // len(found.theta)))
+    shape = some.theta.shape[:2]
+    x = some.flat().people(choice)
+    factors = shapes.others(keys.at(key, "put"), choice.names, x.shape[:2])
+    weighed = [correct.smoothed(one) for one in _weights(model, x, factors).T]
+    drawn = [
+        correct.systematic(one.weights, len(x), keys.at(key, "person", i)) for i, one in enumerate(weighed)
+    ]  # what a person may be is drawn again alone: the population's draws stay as the shapes gave them
+    places = np.stack(drawn, axis=-1)
     told = diagnose.diagnose(*_watched(choice, found))
-    tails = np.array([one.tail for one in chosen])
+    tails = np.array([one.shape for one in weighed])
     return Individual(
         protocol=protocol,
         who=who,
@@ -242,12 +238,25 @@ def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: ke
         draws=found,
         diagnosis=told,
         faults=diagnose.faults(told, int(found.diverging.sum())) + _heavy(who, tails),
-        people=np.take_along_axis(x, places[..., None], axis=1),
-        others={name: np.take_along_axis(f, places, axis=1) for name, f in factors.items()},
-        acceptance=np.array([one.acceptance for one in chosen]),
+        people=np.take_along_axis(x, places[..., None], axis=0).reshape(*shape, *x.shape[1:]),
+        others={name: np.take_along_axis(f, places, axis=0).reshape(*shape, -1) for name, f in factors.items()},
+        worth=np.array([one.share for one in weighed]),
         tails=tails,
         key=key,
     )
+
+
+def _weights(model: Model, x: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
+    """Log likelihood of each person's readings by the body less that by the shapes: (draws, people)."""
+    who = model.who
+    read = lived(x, factors, model.choice.names, who, who.day)
+    truth = [one if kind.location else np.log(np.maximum(one, 1e-9)) for kind, one in zip(who.kinds, read, strict=True)]
+    real = hierarchy.likelihood(who, truth, np.zeros_like(model.missed), np)
+
+    def guess(one: Any) -> Any:
+        return hierarchy.likelihood(who, hierarchy.readings(model, one), model.missed)
+
+    return np.asarray(real) - np.asarray(jax.jit(lambda every: jax.lax.map(guess, every))(x))
 
 
 def _watched(choice: Choice, found: Draws) -> tuple[tuple[str, ...], np.ndarray]:
@@ -260,5 +269,5 @@ def _heavy(who: Followed, tails: np.ndarray) -> list[str]:
     return [
         f"subject {who.subjects[i]}: the body refuses what the fit makes of this person (Pareto k {tails[i]:.2f}, above 0.7). "
         "Look at the doses and readings; do not use the predictions."
-        for i in np.flatnonzero(tails > 0.7)
+        for i in np.flatnonzero(tails > correct.MOST_SHAPE)
     ]

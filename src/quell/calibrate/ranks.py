@@ -62,7 +62,7 @@ def rank(
     return {
         "number": number,
         "ranks": ((below + split) / (len(draws) + 1)).round(5).tolist(),
-        "acceptance": found.acceptance,
+        "share": found.share,
         "pareto_k": found.tail,
         "divergences": found.chains.divergences,
     }

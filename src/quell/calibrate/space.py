@@ -121,30 +121,25 @@ def features(values: Any, where: Space) -> Any:
     return jnp.concatenate([scaled, _joint(values, where)], axis=-1)
 
 
-JOINT = 6  # features more than there are constants
+JOINT = 3  # features more than there are constants
 PER_CENT = 100.0
 
 
 def _joint(values: Any, where: Space) -> Any:
-    """What hazards bend with: products that no quadratic form of logarithms holds.
+    """What hazards bend with: the wall's part of the log hazard, stable and recruited, and the scar's.
 
-    The wall's part of the log hazard, stable and recruited after 30 and 150 days: psi B_C, psi B_C Q0 exp(-kQ t); that of
-    C-reactive protein after 7 and 40 days: theta ln((res + S exp(-kD t)) / CRP0); the scar's: g_sc z (n0 + n1 + n2) / LV.
+    psi B_C, psi B_C Q0 and g_sc z (n0 + n1 + n2) / LV: products that no quadratic form of logarithms holds.
     """
     at = {name: values[..., where.place(name)] for name in _IN_JOINT}
     stable = at["uptake_hazard"] * at["uptake_coronary"]
-    recruited = [stable * at["recruitment"] * jnp.exp(-at["recruitment_decay"] * days) for days in (30, 150)]
-    levels = [at["residual_crp"] + at["surge"] * jnp.exp(-at["surge_decay"] * days) for days in (7, 40)]
-    blood = [at["crp_hazard"] * jnp.log(level / where.centre[where.place("residual_crp")]) for level in levels]
     masses = at["scar_mass"] + at["healing_fast_mass"] + at["healing_slow_mass"]
     scar = PER_CENT * at["scar_hazard"] * at["infarct_size"] * masses / at["left_ventricle_mass"]
-    parts = (stable / 0.4, recruited[0] / 0.3, recruited[1] / 0.1, blood[0] / 0.3, blood[1] / 0.1, scar / 0.3)
-    return jnp.stack(parts, axis=-1)
+    return jnp.stack([stable / 0.4, stable * at["recruitment"] / 0.5, scar / 0.3], axis=-1)
 
 
 _IN_JOINT = (
-    "uptake_hazard", "uptake_coronary", "recruitment", "recruitment_decay", "crp_hazard", "residual_crp", "surge", "surge_decay",
-    "scar_hazard", "infarct_size", "scar_mass", "healing_fast_mass", "healing_slow_mass", "left_ventricle_mass",
+    "uptake_hazard", "uptake_coronary", "recruitment", "scar_hazard", "infarct_size", "scar_mass", "healing_fast_mass",
+    "healing_slow_mass", "left_ventricle_mass",
 )  # fmt: skip
 
 
