@@ -32,11 +32,13 @@ reference: $(READY)  ## the slow tests as well
 bench: $(READY)      ## measured speeds, as ratios against peers in one run
 	$(BIN)/python -m benchmarks
 
-pages: $(READY)      ## remake the generated pages: the model, its sensitivity, the evidence, the analyses
+pages: $(READY)      ## remake the generated pages: the model, its sensitivity, the evidence, the analyses, the exam, credibility
 	$(BIN)/python -m tools.sensitivity
 	$(BIN)/python -m tools.model_page
 	$(BIN)/python -m tools.evidence_page
 	$(BIN)/python -m tools.analyses_page
+	$(BIN)/python -m tools.exam_page
+	$(BIN)/python -m tools.credibility_page
 
 lint: $(READY)       ## style and types
 	$(BIN)/ruff check src tests benchmarks tools
