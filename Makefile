@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.8
 
-.PHONY: help setup ivory test reference bench pages lint format lock clean
+.PHONY: help setup ivory test reference soak bench pages lint format lock clean
 
 help:                ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -28,6 +28,9 @@ test: $(READY)       ## every test but the slow ones, in under 10 minutes on two
 
 reference: $(READY)  ## the slow tests as well
 	$(BIN)/python -m pytest -n auto --doctest-modules tests src
+
+soak: $(READY)       ## hours: rank statistics of the calibration over 100 synthetic studies; resumes
+	$(BIN)/python -m tools.calibration_ranks out/ranks 100
 
 bench: $(READY)      ## measured speeds, as ratios against peers in one run
 	$(BIN)/python -m benchmarks

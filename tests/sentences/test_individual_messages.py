@@ -61,7 +61,9 @@ def test_doses_in_a_unit_that_is_none():
 
 def test_a_dose_before_day_1():
     early = study()["doses"].with_columns(day=pl.lit(0, dtype=pl.Int32))
-    assert refused(doses=early) == "a dose lies before study day 1. Day 1 is the day of the first dose: count from there."
+    assert (
+        refused(doses=early) == "a dose lies before study day 1. Day 1 is the day of the first dose: count from there."
+    )
 
 
 def test_without_readings():

@@ -36,7 +36,7 @@ class Weighed(NamedTuple):
 def smoothed(log_weights: np.ndarray) -> Weighed:
     """Pareto-smoothed importance weights (Vehtari 2024): the largest become the tail's expected order statistics.
 
-    >>> smoothed(np.zeros(1000)).share
+    >>> round(smoothed(np.zeros(1000)).share, 6)
     1.0
     """
     weights = np.exp(log_weights - log_weights.max())

@@ -21,6 +21,7 @@ from quell.measure import assay, pet
 from quell.protocol import Arm, Protocol
 from quell.sentences import near
 from quell.study import Study, StudyError
+from quell.tables import canonical
 
 MIU_PER_MG = 18.0 / 1.1  # E098
 NEEDED = ("infarct_type", "days_since_infarction")  # without these no course before the drug can be worked out
@@ -124,7 +125,7 @@ def _readings(study: Study, kinds: tuple[Kind, ...], protocol: Protocol) -> pl.D
     planned = {visit.name: visit.day for visit in protocol.visits}
     wanted = pl.DataFrame({"quantity": [k.name for k in kinds], "location": [k.location for k in kinds]})
     found = (
-        study["readings"]
+        canonical("readings", study["readings"])
         .with_columns(pl.col("location").fill_null(""))
         .join(wanted, on=["quantity", "location"], how="semi")
         .filter(pl.col("value").is_not_null() & pl.col("value").is_finite() & (pl.col("value") > 0))
@@ -165,7 +166,7 @@ def _by_visit(
 # -- doses -----------------------------------------------------------------------------------------------------------
 def _doses(study: Study, subjects: pl.Series, area: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     """The days on which anybody was dosed, and what each person was given, 10^6 IU."""
-    table = study["doses"].filter(pl.col("subject").is_in(subjects.to_list())).drop_nulls("day")
+    table = canonical("doses", study["doses"]).filter(pl.col("subject").is_in(subjects.to_list())).drop_nulls("day")
     if not table.height:
         raise StudyError("the study has no doses. Give the table 'doses': who was given what, on which study day.")
     if table["amount"].null_count() == table.height:

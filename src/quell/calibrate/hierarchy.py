@@ -137,8 +137,8 @@ def relearned(model: Model, arrays: Any) -> Model:
 
 def constants(model: Model, theta: Any, own: Any) -> Any:
     """Logs of all constants of each person: (people, constants)."""
-    x = jnp.broadcast_to(theta, (own.shape[0], theta.shape[0]))
-    return x.at[:, model.choice.personal].set(own)
+    put = shapes.taking(model.choice.personal, len(model.choice.names))
+    return theta * (1 - put.sum(axis=0)) + own @ put
 
 
 def readings(model: Model, x: Any) -> list[Any]:
@@ -220,7 +220,8 @@ def density(model: Model, zeta: Any, eta: Any, own: Any) -> Any:
     """Log density of everything, up to a constant: scores of the population, of spreads, and people's own constants."""
     choice = model.choice
     theta, omega = population(choice, zeta, eta)
-    middle, width = theta[choice.personal] + omega * model.mean, omega * model.left
+    usual = shapes.taking(choice.personal, len(choice.names)) @ theta
+    middle, width = usual + omega * model.mean, omega * model.left
     people = (-0.5 * ((own - middle) / width) ** 2 - jnp.log(width)).sum()
     read = readings(model, constants(model, theta, own))
     total = people + likelihood(model.who, read, model.missed).sum() - 0.5 * (zeta**2).sum() - 0.5 * (eta**2).sum()
@@ -229,25 +230,22 @@ def density(model: Model, zeta: Any, eta: Any, own: Any) -> Any:
 
 def population(choice: Choice, zeta: Any, eta: Any) -> tuple[Any, Any]:
     """Logs of the population's constants, and spreads between people."""
-    theta = jnp.asarray(choice.centre).at[choice.population].add(choice.sigma[choice.population] * zeta)
+    theta = choice.centre + (choice.sigma[choice.population] * zeta) @ shapes.taking(
+        choice.population, len(choice.names)
+    )
     return theta, choice.spread[choice.personal] * jnp.exp(UNSURE * eta)
 
 
 # -- sampling --------------------------------------------------------------------------------------------------------
-def _model(model: Model, about: Mode) -> None:
-    import numpyro
-    import numpyro.distributions as dist
+def potential(model: Model, about: Mode, at: dict[str, Any]) -> Any:
+    """Minus the log density at coordinates: ``common`` of the population, ``eta`` of spreads, ``score`` of people."""
+    zeta, own = about.at(at["common"], at["score"])
+    return -density(model, zeta, at["eta"], own)
 
-    normal = dist.Normal(0, 1)
-    common = numpyro.sample("common", normal.expand([len(about.zeta)]).to_event(1))
-    eta = numpyro.sample("eta", normal.expand([len(model.choice.personal)]).to_event(1))
-    score = numpyro.sample("score", normal.expand(list(model.mean.shape)).to_event(2))
-    zeta, own = about.at(common, score)
-    own_scores = 0.5 * ((common**2).sum() + (eta**2).sum() + (score**2).sum())  # that sampling has counted already
-    numpyro.factor("study", density(model, zeta, eta, own) + own_scores)
-    theta, omega = population(model.choice, zeta, eta)
-    for name, value in (("theta", theta), ("omega", omega), ("own", own)):
-        numpyro.deterministic(name, value)
+
+def _told(model: Model, about: Mode, at: dict[str, Any]) -> tuple[Any, Any, Any]:
+    zeta, own = about.at(at["common"], at["score"])
+    return *population(model.choice, zeta, at["eta"]), own
 
 
 def nuts(model: Model, about: Mode, length: Length, key: keys.Key) -> Draws:
@@ -266,7 +264,7 @@ def nuts(model: Model, about: Mode, length: Length, key: keys.Key) -> Draws:
     }
     run = MCMC(
         NUTS(
-            lambda arrays, mode: _model(relearned(model, arrays), mode),
+            potential_fn=lambda at: potential(model, about, at),
             target_accept_prob=0.8,
             max_tree_depth=7,
             adapt_mass_matrix=False,
@@ -274,13 +272,12 @@ def nuts(model: Model, about: Mode, length: Length, key: keys.Key) -> Draws:
         num_warmup=length.warmup,
         num_samples=length.draws,
         num_chains=length.chains,
-        chain_method="vectorized",
+        chain_method="sequential",
         progress_bar=False,
-        jit_model_args=True,  # arrays as arguments, not constants of the program: it compiles in half the time
     )
-    where = (learned(model), Mode(*map(jnp.asarray, about)))
     told = ("diverging", "energy", "num_steps")
-    run.run(keys.at(key, "nuts"), *where, init_params=begin, extra_fields=told)
-    found = {name: np.asarray(x) for name, x in run.get_samples(group_by_chain=True).items()}
+    run.run(keys.at(key, "nuts"), init_params=begin, extra_fields=told)
+    every = jax.vmap(jax.vmap(lambda at: _told(model, about, at)))
+    theta, omega, own = (np.asarray(x) for x in jax.jit(every)(run.get_samples(group_by_chain=True)))
     extra = {name: np.asarray(x) for name, x in run.get_extra_fields(group_by_chain=True).items()}
-    return Draws(found["theta"], found["omega"], found["own"], *(extra[name] for name in told))
+    return Draws(theta, omega, own, *(extra[name] for name in told))

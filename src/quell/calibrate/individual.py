@@ -34,13 +34,14 @@ DRAWS, CHAINS, WARMUP = 1000, 4, 200
 
 
 class Effort(NamedTuple):
-    """Lives of each person to learn from, round by round; and draws of each person put to the body."""
+    """Lives of each person to learn from, round by round; draws of each person put to the body, and kept."""
 
     rounds: tuple[int, ...]
     put: int
+    kept: int
 
 
-FULL, QUICK = Effort((240, 240), 400), Effort((64, 64), 40)
+FULL, QUICK = Effort((240, 240), 2000, 400), Effort((64, 64), 40, 40)
 WIDE, WIDER = 0.8, 1.2  # how far lives are spread: of the prior at first, of the approximation then
 EARLIER = 0.05  # what a life of an earlier round weighs
 
@@ -221,12 +222,13 @@ def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: ke
     """Each person's draws weighed by the body's own likelihood of his or her readings, and drawn again in proportion."""
     who, choice = model.who, model.choice
     some = found.every(max(1, effort.put // len(found.theta)))
-    shape = some.theta.shape[:2]
+    chains = len(found.theta)
     x = some.flat().people(choice)
     factors = shapes.others(keys.at(key, "put"), choice.names, x.shape[:2])
     weighed = [correct.smoothed(one) for one in _weights(model, x, factors).T]
+    kept = min(effort.kept, len(x)) // chains * chains
     drawn = [
-        correct.systematic(one.weights, len(x), keys.at(key, "person", i)) for i, one in enumerate(weighed)
+        correct.systematic(one.weights, kept, keys.at(key, "person", i)) for i, one in enumerate(weighed)
     ]  # what a person may be is drawn again alone: the population's draws stay as the shapes gave them
     places = np.stack(drawn, axis=-1)
     told = diagnose.diagnose(*_watched(choice, found))
@@ -238,8 +240,11 @@ def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: ke
         draws=found,
         diagnosis=told,
         faults=diagnose.faults(told, int(found.diverging.sum())) + _heavy(who, tails),
-        people=np.take_along_axis(x, places[..., None], axis=0).reshape(*shape, *x.shape[1:]),
-        others={name: np.take_along_axis(f, places, axis=0).reshape(*shape, -1) for name, f in factors.items()},
+        people=np.take_along_axis(x, places[..., None], axis=0).reshape(chains, -1, *x.shape[1:]),
+        others={
+            name: np.take_along_axis(f, places, axis=0).reshape(chains, -1, len(who.subjects))
+            for name, f in factors.items()
+        },
         worth=np.array([one.share for one in weighed]),
         tails=tails,
         key=key,

@@ -21,7 +21,9 @@ from quell.calibrate.space import Space
 from quell.calibrate.summaries import Summaries
 from quell.keys import jax
 
-EFFORT = Effort(rounds=(600, 160), search=Length(120, 40, accept=0.8), final=Length(150, 240, accept=0.8), proposals=80)
+EFFORT = Effort(
+    rounds=(600, 240, 240), search=Length(150, 60, accept=0.8), final=Length(200, 300, accept=0.8), proposals=100
+)
 BINS = 8
 
 
