@@ -16,6 +16,7 @@ PARTS = (
     "missing",
     "sequential",
     "trials",
+    "calibration",
 )
 
 if __name__ == "__main__":

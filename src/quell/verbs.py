@@ -197,15 +197,19 @@ def calibrate(*, folder: pathlib.Path | None, key: int, quick: bool, tell: Tell)
     store.keep()
     folder = folder or pathlib.Path("out") / ("calibrate-quick" if quick else "calibrate")
     found = fitting.run(folder, key, quick, tell)
+    stages = {stage: found[stage] for stage in fitting.posterior.STAGES}
+    lines = [line for stage, one in stages.items() for line in _fitted(stage, one)]
+    return found | {"lines": [*lines, f"draws: {', '.join(str(folder / f'{stage}.parquet') for stage in stages)}"]}
+
+
+def _fitted(stage: str, found: dict[str, Any]) -> list[str]:
+    """What says whether the draws of a stage can be trusted."""
     told = found["diagnosis"]
-    faults = [f"  {fault}" for fault in found["faults"]] or ["  no fault found"]
-    lines = [
-        f"{told['draws']:,} draws: largest R-hat {told['largest_rhat']:.4f} ({told['of_rhat']}), least effective draws "
-        f"{told['least_bulk']:.0f} ({told['of_bulk']}), {told['divergences']} divergences",
-        *faults,
-        f"draws: {folder / 'before-ivory.parquet'}, {folder / 'after-ivory.parquet'}",
+    return [
+        f"{stage}: {told['draws']:,} draws: largest R-hat {told['largest_rhat']:.4f} ({told['of_rhat']}), least effective draws "
+        f"{min(told['least_bulk'], told['least_tail']):.0f} ({told['of_bulk']}), {told['divergences']} divergences",
+        *([f"  {fault}" for fault in found["faults"]] or ["  no fault found"]),
     ]
-    return found | {"lines": lines}
 
 
 def convert(target: pathlib.Path, name: str, *, arm: str, subject: int | None, key: int) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_table_claim_is_array_claim_and_trial_k_is_a_run(name: str) -> None:
 
 def test_chunks_and_company_change_no_byte(ivory: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = repeat(ivory, trials=6, key=KEY)
-    monkeypatch.setattr("quell.design.CHUNK_PEOPLE", 130)
+    monkeypatch.setattr("quell.design.repeats.CHUNK_PEOPLE", 130)
     monkeypatch.setattr("quell.blocks.workers", lambda: 1)
     parts = repeat(ivory, trials=6, key=KEY)
     for name, found in whole.estimates.items():

@@ -96,7 +96,9 @@ class Parameters(NamedTuple):
     eosinophil_count: Scalar
     il5_level: Scalar
     residual_crp: Scalar
+    residual_crp_spread: Scalar
     surge: Scalar
+    surge_spread: Scalar
     surge_stemi: Scalar
     surge_nstemi: Scalar
     surge_unstable: Scalar
@@ -246,10 +248,21 @@ def without(parameters: Parameters, what: str) -> Parameters:
 def personal(parameters: Parameters, own: dict[str, Scalar]) -> Parameters:
     """One patient's constants: the population's, each times the patient's own factor where people differ.
 
+    Where it is not known how far people differ there is a constant for that, the factor's power: own ** spread.
+
     >>> personal(load(), {"volume": 2.0}).volume
     9.6
+    >>> personal(load()._replace(surge_spread=2.0), {"surge": 3.0}).surge
+    108.0
     """
-    return parameters._replace(**{name: getattr(parameters, name) * factor for name, factor in own.items()})
+    mine = {name: getattr(parameters, name) * factor for name, factor in own.items()}
+    for name in own.keys() & WIDER.keys():
+        mine[name] = getattr(parameters, name) * own[name] ** getattr(parameters, WIDER[name])
+    return parameters._replace(**mine)
+
+
+# Constants whose spread between people is itself uncertain: it is 1 at the table's spread.
+WIDER = {"residual_crp": "residual_crp_spread", "surge": "surge_spread"}
 
 
 def spreads() -> dict[str, float]:

@@ -41,8 +41,9 @@ def run(folder: pathlib.Path, key: int = KEY, quick: bool = False, tell: Tell = 
     where, said = space.space(), {"version": quell.__version__, "key": key, "quick": quick}
     found: dict[str, fit.Fitted] = {}
     report: dict[str, Any] = {"key": key, "quick": quick, "link": link.summary(link.shipped())}
-    lived = 0
+    lived, seconds = 0, {}
     for stage in posterior.STAGES:
+        begun = time.perf_counter()
         here, terms = keys.at(key, "calibrate", stage), rows.terms(stage)
         summaries = Summaries(terms, where, folder, functools.partial(_of_stage, tell, stage))
         active, seen = fit.moving(summaries, sample.data(terms), summaries.tell), sample.data(terms)
@@ -55,10 +56,16 @@ def run(folder: pathlib.Path, key: int = KEY, quick: bool = False, tell: Tell = 
         posterior.write(folder / f"{stage}.parquet", draws(found[stage], where, said | {"stage": stage}))
         report[stage] = told(found[stage], terms, where)
         lived += summaries.lived
+        seconds[stage] = time.perf_counter() - begun
     deliver(folder, {"calibration.json": to_json(report)})
-    seconds, worst = time.perf_counter() - started, report["before-ivory"]["diagnosis"]
-    slowest = min(worst["least_bulk"], worst["least_tail"])
-    return report | {"seconds": seconds, "effective_draws_per_second": slowest / seconds, "lived": lived}
+    rate = {stage: effective(found[stage]) / seconds[stage] for stage in seconds}
+    took = {"seconds": time.perf_counter() - started, "seconds_of_stage": seconds, "effective_draws_per_second": rate}
+    return report | took | {"lived": lived}
+
+
+def effective(found: fit.Fitted) -> float:
+    """How many effective draws the least known quantity has: of its bulk or its tails, whichever are fewer."""
+    return float(min(found.diagnosis.bulk.min(), found.diagnosis.tail.min()))
 
 
 def _of_stage(tell: Tell, stage: str, step: str, share: float | None) -> None:

@@ -3,7 +3,8 @@
     information of a constant in a person = sum over readings (shift / error)^2
 
 A constant is fitted for the population where a step of its prior deviation is worth ``LEAST_STUDY`` over the study, and for
-each person where a step of the spread between people is worth ``LEAST_PERSON``; those a reading rises with exactly always are.
+each person where a step of the spread between people is worth ``LEAST_PERSON``, the spread itself where it is worth ``LEAST_SPREAD``;
+those a reading rises with exactly always are.
 The others stay at the table's value, people varying about it as the table says.
 """
 
@@ -19,7 +20,7 @@ from quell.calibrate import shapes
 from quell.calibrate.followed import Followed, errors
 from quell.measure import pet
 
-LEAST_STUDY, LEAST_PERSON = 20.0, 0.5
+LEAST_STUDY, LEAST_PERSON, LEAST_SPREAD = 20.0, 0.25, 1.5
 LARGEST = 0.35  # a step is cut at this, so that a slope is measured and not a leap
 
 
@@ -42,30 +43,54 @@ class Choice(NamedTuple):
     def personal(self) -> np.ndarray:
         return np.flatnonzero(self.spread > 0)
 
+    @property
+    def loose(self) -> np.ndarray:
+        """Of the personal constants, those whose spread between people the study speaks of; the others' is the table's."""
+        return _strong(self.information[:, self.personal]) >= LEAST_SPREAD
+
 
 def prior(before: posterior.Draws | None = None) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of the log of each uncertain constant: the table's, or those of draws."""
+    """Mean and standard deviation of the log of each uncertain constant: the table's, or those of draws.
+
+    Constants that say how far people differ are none of them: here the spread between people is fitted itself (``between``).
+
+    >>> "surge" in prior(), "surge_spread" in prior()
+    (True, False)
+    """
     found = {one.name: (float(np.log(one.value)), one.uncertainty) for one in parameters.table() if one.value > 0}
     if before is not None:
         logs = np.log(np.maximum(before.values, 1e-12))
         for name, mean, sd in zip(before.names, logs.mean(axis=0), logs.std(axis=0), strict=True):
             found[name] = (float(mean), float(sd))
+    return {name: one for name, one in found.items() if name not in parameters.WIDER.values()}
+
+
+def between(before: posterior.Draws | None = None) -> dict[str, float]:
+    """The standard deviation of the log of each constant between people: the table's, widened as draws say.
+
+    >>> round(between()["surge"], 2) == round(parameters.spreads()["surge"], 2)
+    True
+    """
+    found = dict(parameters.spreads())
+    for name, wider in parameters.WIDER.items():
+        if before is not None and wider in before.names:
+            found[name] *= float(np.median(before.values[:, before.names.index(wider)]))
     return found
 
 
 def choose(who: Followed, before: posterior.Draws | None = None) -> Choice:
     """The constants that this study informs."""
-    known, between = prior(before), parameters.spreads()
-    names = [name for name, (_, sd) in known.items() if sd > 0 or name in between]
+    known, people_differ = prior(before), between(before)
+    names = [name for name, (_, sd) in known.items() if sd > 0 or name in people_differ]
     centre = np.array([known[name][0] for name in names])
     sigma = np.array([known[name][1] for name in names])
-    spread = np.array([between.get(name, 0.0) for name in names])
+    spread = np.array([people_differ.get(name, 0.0) for name in names])
     step = np.minimum(np.maximum(sigma, spread), LARGEST)
     made, read = _stepped(who, names, centre, step)
     per_step = (((read[1:] - read[0]) / _errors(who)) ** 2).sum(axis=(2, 3))  # (constants, people)
     study = (per_step * ((sigma / step) ** 2)[:, None]).sum(axis=1)
     person = per_step * ((spread / step) ** 2)[:, None]
-    strong = np.sort(person, axis=1)[:, person.shape[1] // 2 :].mean(axis=1)
+    strong = _strong(person.T)
     scales = np.isin(names, sorted({name for kind in who.kinds for name in kind.scale}))
     people = (spread > 0) & (scales | (strong >= LEAST_PERSON))
     fitted = (sigma > 0) & (scales | (study >= LEAST_STUDY))
@@ -80,6 +105,11 @@ def choose(who: Followed, before: posterior.Draws | None = None) -> Choice:
         person[kept].T,
         study[kept],
     )
+
+
+def _strong(information: np.ndarray) -> np.ndarray:
+    """The mean over the half of the people of whom it is most, (people, constants): few constants move the untreated."""
+    return np.sort(information, axis=0)[len(information) // 2 :].mean(axis=0)
 
 
 def _stepped(

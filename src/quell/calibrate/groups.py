@@ -35,10 +35,11 @@ def groups(fitted: Individual) -> dict[str, Any]:
     return {
         "posterior": {
             "population": np.exp(fitted.draws.theta[..., choice.population]),
-            "spread": fitted.draws.omega,
+            "spread": fitted.draws.omega[..., choice.loose],
             "own": np.exp(fitted.draws.own),
         },
         "sample_stats": {
+            "lp": fitted.draws.density,
             "diverging": fitted.draws.diverging,
             "energy": fitted.draws.energy,
             "n_steps": fitted.draws.steps,
@@ -51,10 +52,11 @@ def groups(fitted: Individual) -> dict[str, Any]:
         "coords": {
             "constant": [choice.names[k] for k in choice.population],
             "personal": [choice.names[k] for k in choice.personal],
+            "differing": [choice.names[k] for k in choice.personal[choice.loose]],
             "subject": list(who.subjects),
             "visit": list(who.visits),
         },
-        "dims": {"population": ["constant"], "spread": ["personal"], "own": ["subject", "personal"], **by_visit},
+        "dims": {"population": ["constant"], "spread": ["differing"], "own": ["subject", "personal"], **by_visit},
     }
 
 

@@ -13,12 +13,13 @@ People were chosen by a first reading of hsCRP: each likelihood is divided by th
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from quell import keys
+from quell import blocks, keys
 from quell.calibrate import shapes
 from quell.calibrate.choice import Choice
 from quell.calibrate.followed import Followed, errors, expected
@@ -27,6 +28,7 @@ from quell.keys import jax
 from quell.measure import assay, pet
 from quell.protocol import Protocol
 
+ACCEPT, DEEPEST = 0.8, 7  # of NUTS: aim of acceptance, doublings of a trajectory
 UNSURE = 0.25  # of the log of a spread between people
 NODES = 7  # of the normal quadrature over who would have been chosen
 
@@ -51,19 +53,43 @@ class Model(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """The normal approximation about the most probable: zeta = mode + root v, x_i = mode_i + along_i (zeta - mode) + root_i u."""
+    """The normal approximation about the most probable, and how it moves as people differ more or less.
+
+        zeta = mode + root v          eta = mode + deviation e          x_i = mode_i + along_i (zeta - mode) + shift_i r + R_i(r) u
+
+    r = log omega / omega at the mode. With L_i the curvature of a person, S_i = L_i^-1 and W = 1 / (omega c)^2, to first order
+    dx_i / dr = S_i W (2 (x_i - middle_i) + omega m_i) and R_i R_i' = S_i + 2 S_i W r S_i.
+    """
 
     zeta: np.ndarray  # (fitted,)
     own: np.ndarray  # (people, personal)
     root: np.ndarray  # (fitted, fitted)
     along: np.ndarray  # (people, personal, fitted)
-    roots: np.ndarray  # (people, personal, personal)
+    roots: np.ndarray  # (people, personal, personal), lower triangles
+    eta: np.ndarray  # (personal,)
+    deviation: np.ndarray  # (personal,) of eta
+    pull: np.ndarray  # (personal,) W
+    shift: np.ndarray  # (people, personal, personal)
 
-    def at(self, common: Any, score: Any) -> tuple[Any, Any]:
-        """Coordinates nearly N(0, 1) as scores of the population and people's own constants."""
-        gap = self.root @ common
-        own = self.own + self.along @ gap + jnp.einsum("npq,nq->np", self.roots, score)
-        return self.zeta + gap, own
+    def at(self, common: Any, spread: Any, score: Any, unsure: np.ndarray) -> Place:
+        """Coordinates nearly N(0, 1) as scores of the population and of spreads, and people's own constants."""
+        gap, away = self.root @ common, self.deviation * spread
+        wider = unsure * away
+        inner = jnp.einsum("npq,p,npr->nqr", self.roots, self.pull * wider, self.roots)
+        grown = jnp.diagonal(inner, axis1=1, axis2=2)
+        # lower triangular K with K + K' = 2 inner: its determinant is exact
+        turned = jnp.exp(grown) * score + 2 * (jnp.tril(inner, -1) @ score[..., None])[..., 0]
+        own = self.own + self.along @ gap + self.shift @ wider + jnp.einsum("npq,nq->np", self.roots, turned)
+        return Place(self.zeta + gap, self.eta + away, own, grown.sum())
+
+
+class Place(NamedTuple):
+    """Scores of the population and of spreads, people's own constants, and the log of the volume that coordinates take up there."""
+
+    zeta: Any
+    eta: Any
+    own: Any
+    volume: Any
 
 
 class Draws(NamedTuple):
@@ -75,6 +101,7 @@ class Draws(NamedTuple):
     diverging: np.ndarray
     energy: np.ndarray
     steps: np.ndarray
+    density: np.ndarray  # log, up to a constant
 
     def flat(self) -> Draws:
         """The chains end to end."""
@@ -170,8 +197,10 @@ def _blood(who: Followed, k: int, truth: Any, missed: Any, xp: Any) -> Any:
     sd = xp.sqrt(spread**2 + rounding**2 * ~below + missed**2)
     mean = truth - spread**2 / 2
     z = (np.log(value) - mean) / sd
-    low = jax.scipy.special.log_ndtr((np.log(test.limit) - mean) / sd)
-    found = xp.where(below, low, -0.5 * z**2 - xp.log(sd))
+    found = -0.5 * z**2 - xp.log(sd)
+    if below.any():
+        low = jax.scipy.special.log_ndtr((np.log(test.limit) - mean) / sd)
+        found = xp.where(below, low, found)
     return xp.where(np.isfinite(who.value[:, :, k]), found, 0.0)
 
 
@@ -233,51 +262,69 @@ def population(choice: Choice, zeta: Any, eta: Any) -> tuple[Any, Any]:
     theta = choice.centre + (choice.sigma[choice.population] * zeta) @ shapes.taking(
         choice.population, len(choice.names)
     )
-    return theta, choice.spread[choice.personal] * jnp.exp(UNSURE * eta)
+    return theta, choice.spread[choice.personal] * jnp.exp(unsure(choice) * eta)
+
+
+def unsure(choice: Choice) -> np.ndarray:
+    """The prior's deviation of the log of each spread between people; zero where the table's is kept."""
+    return UNSURE * choice.loose
 
 
 # -- sampling --------------------------------------------------------------------------------------------------------
 def potential(model: Model, about: Mode, at: dict[str, Any]) -> Any:
-    """Minus the log density at coordinates: ``common`` of the population, ``eta`` of spreads, ``score`` of people."""
-    zeta, own = about.at(at["common"], at["score"])
-    return -density(model, zeta, at["eta"], own)
+    """Minus the log density at coordinates: ``common`` of the population, ``spread`` between people, ``score`` of people."""
+    place = about.at(at["common"], at["spread"], at["score"], unsure(model.choice))
+    return -density(model, place.zeta, place.eta, place.own) - place.volume
 
 
 def _told(model: Model, about: Mode, at: dict[str, Any]) -> tuple[Any, Any, Any]:
-    zeta, own = about.at(at["common"], at["score"])
-    return *population(model.choice, zeta, at["eta"]), own
+    place = about.at(at["common"], at["spread"], at["score"], unsure(model.choice))
+    return *population(model.choice, place.zeta, place.eta), place.own
 
 
 def nuts(model: Model, about: Mode, length: Length, key: keys.Key) -> Draws:
     """Chains of the posterior by NUTS (Hoffman and Gelman 2014), each begun at a draw of the approximation about the mode.
 
     Coordinates are of one size already, so only the step is adapted: learning a metric from a warm-up of a few hundred draws in
-    more than a thousand dimensions made chains mix worse.
+    more than a thousand dimensions made chains mix worse. One chain is compiled, and chains are run by as many threads as there
+    are cores.
     """
     import numpyro
-    from numpyro.infer import MCMC, NUTS
 
     numpyro.enable_x64()
-    sizes = {"common": about.zeta.shape, "eta": model.left.shape, "score": model.mean.shape}
+    sizes = {"common": about.zeta.shape, "spread": model.left.shape, "score": model.mean.shape}
     begin = {
         name: jax.random.normal(keys.at(key, "begin", name), (length.chains, *size)) for name, size in sizes.items()
     }
-    run = MCMC(
-        NUTS(
-            potential_fn=lambda at: potential(model, about, at),
-            target_accept_prob=0.8,
-            max_tree_depth=7,
+    seeds = jax.random.split(keys.at(key, "nuts"), length.chains)
+    starts = [(seeds[c], {name: x[c] for name, x in begin.items()}) for c in range(length.chains)]
+    one = jax.jit(_chain(model, about, length)).lower(*starts[0]).compile()
+    with concurrent.futures.ThreadPoolExecutor(min(blocks.workers(), length.chains)) as pool:
+        made = list(pool.map(lambda start: jax.tree.map(np.asarray, one(*start)), starts))
+    return Draws(*(np.stack(x) for x in zip(*made, strict=True)))
+
+
+def _chain(model: Model, about: Mode, length: Length) -> Any:
+    """One chain as a function of its key and where it begins: a ``Draws`` of shape (draws, ...)."""
+    from numpyro.infer.hmc import hmc
+
+    begin, sample = hmc(potential_fn=lambda at: potential(model, about, at), algo="NUTS")
+
+    def told(state: Any, _: None) -> tuple[Any, Draws]:
+        state = sample(state)
+        theta, omega, own = _told(model, about, state.z)
+        return state, Draws(theta, omega, own, state.diverging, state.energy, state.num_steps, -state.potential_energy)
+
+    def chain(seed: keys.Key, at: dict[str, Any]) -> Draws:
+        state = begin(
+            at,
+            length.warmup,
             adapt_mass_matrix=False,
-        ),
-        num_warmup=length.warmup,
-        num_samples=length.draws,
-        num_chains=length.chains,
-        chain_method="sequential",
-        progress_bar=False,
-    )
-    told = ("diverging", "energy", "num_steps")
-    run.run(keys.at(key, "nuts"), init_params=begin, extra_fields=told)
-    every = jax.vmap(jax.vmap(lambda at: _told(model, about, at)))
-    theta, omega, own = (np.asarray(x) for x in jax.jit(every)(run.get_samples(group_by_chain=True)))
-    extra = {name: np.asarray(x) for name, x in run.get_extra_fields(group_by_chain=True).items()}
-    return Draws(theta, omega, own, *(extra[name] for name in told))
+            target_accept_prob=ACCEPT,
+            max_tree_depth=DEEPEST,
+            rng_key=seed,
+        )
+        state = jax.lax.fori_loop(0, length.warmup, lambda _, state: sample(state), state)
+        return jax.lax.scan(told, state, None, length=length.draws)[1]
+
+    return chain

@@ -41,7 +41,7 @@ class Effort(NamedTuple):
     kept: int
 
 
-FULL, QUICK = Effort((240, 240), 2000, 400), Effort((64, 64), 40, 40)
+FULL, QUICK = Effort((300, 800), 2000, 400), Effort((64, 64), 40, 40)
 WIDE, WIDER = 0.8, 1.2  # how far lives are spread: of the prior at first, of the approximation then
 EARLIER = 0.05  # what a life of an earlier round weighs
 
@@ -63,13 +63,14 @@ class Individual:
     key: Any
 
     def constants(self, level: float = 0.9) -> pl.DataFrame:
-        """The population's constants fitted: prior and posterior with interval, and the spread between people."""
+        """The population's constants fitted: prior and posterior with interval, and the spread between people.
+
+        The spread has no interval where it is not fitted but the table's.
+        """
         rows, ends = [], ((1 - level) / 2, 0.5, (1 + level) / 2)
-        theta, omega = self.draws.flat().theta, self.draws.flat().omega
-        personal = self.choice.personal.tolist()
+        theta = self.draws.flat().theta
         for k in self.choice.population.tolist():
             low, mid, high = np.exp(np.quantile(theta[:, k], ends))
-            spread = np.quantile(omega[:, personal.index(k)], ends) if k in personal else [None] * 3
             rows.append(
                 {
                     "constant": self.choice.names[k],
@@ -79,10 +80,20 @@ class Individual:
                     "median": mid,
                     "upper": high,
                     "contraction": float(1 - theta[:, k].var() / self.choice.sigma[k] ** 2),
-                    **dict(zip(("spread_lower", "spread", "spread_upper"), spread, strict=True)),
+                    **dict(zip(("spread_lower", "spread", "spread_upper"), self._spread(k, ends), strict=True)),
                 }
             )
-        return pl.DataFrame(rows)
+        words = ("spread_lower", "spread", "spread_upper")
+        return pl.DataFrame(rows, schema_overrides=dict.fromkeys(words, pl.Float64))
+
+    def _spread(self, k: int, ends: Sequence[float]) -> list[float | None]:
+        """Quantiles of the spread between people of a constant; the table's alone where it is not fitted."""
+        j = np.flatnonzero(self.choice.personal == k)
+        if not len(j):
+            return [None, None, None]
+        if not self.choice.loose[j[0]]:
+            return [None, float(self.choice.spread[k]), None]
+        return [float(x) for x in np.quantile(self.draws.omega[..., j[0]], ends)]
 
     def own(self, level: float = 0.9) -> pl.DataFrame:
         """Each person's own constants with intervals."""
@@ -266,8 +277,10 @@ def _weights(model: Model, x: np.ndarray, factors: dict[str, np.ndarray]) -> np.
 
 def _watched(choice: Choice, found: Draws) -> tuple[tuple[str, ...], np.ndarray]:
     """What is judged: constants of the population and spreads between people."""
-    names = [choice.names[k] for k in choice.population] + [f"spread of {choice.names[k]}" for k in choice.personal]
-    return tuple(names), np.concatenate([found.theta[..., choice.population], found.omega], axis=-1)
+    loose = choice.loose
+    names = [choice.names[k] for k in choice.population]
+    names += [f"spread of {choice.names[k]}" for k in choice.personal[loose]]
+    return tuple(names), np.concatenate([found.theta[..., choice.population], found.omega[..., loose]], axis=-1)
 
 
 def _heavy(who: Followed, tails: np.ndarray) -> list[str]:

@@ -22,7 +22,7 @@ from quell.calibrate.summaries import Summaries
 from quell.keys import jax
 
 EFFORT = Effort(
-    rounds=(600, 240, 240), search=Length(150, 60, accept=0.8), final=Length(200, 300, accept=0.8), proposals=100
+    rounds=(1500, 240, 300), search=Length(150, 75, accept=0.8), final=Length(200, 300, accept=0.8), proposals=80
 )
 BINS = 8
 

@@ -26,6 +26,7 @@ SPREADS = {
     "cells": (0.05, "populations and gating of the same counts: a few percent of the fold"),
     "wall": (0.03, "scanners and readers: a few percent of uptake"),
     "blood": (0.2, "populations: C-reactive protein differs by a fifth between cohorts"),
+    "apart": (0.1, "populations: how far people differ, by a tenth between cohorts"),
     "heart": (0.1, "methods of imaging"),
     "risk": (0.2, "registers, ages and years: rates differ by a fifth"),
     "harm": (0.3, "how reactions are asked for"),
@@ -120,6 +121,13 @@ def _median(figures: list[Figure]) -> tuple[float, float]:
     (one,) = figures
     low, high = one.iqr or (np.nan, np.nan)
     return float(np.log(one.value)), float(1.2533 * np.log(high / low) / 1.349 / np.sqrt(_need(one.n, one)))
+
+
+def _apart(figures: list[Figure]) -> tuple[float, float]:
+    """How far quartiles lie apart, r = log(q3 / q1), logged: log-normal, se(r) = 1.573 sd / sqrt n, sd = r / 1.349."""
+    (one,) = figures
+    low, high = one.iqr or (np.nan, np.nan)
+    return float(np.log(np.log(high / low))), float(1.573 / 1.349 / np.sqrt(_need(one.n, one)))
 
 
 def _range(figures: list[Figure]) -> tuple[float, float]:
@@ -270,6 +278,8 @@ ROWS: tuple[Row, ...] = (
         ids=("E108.80.4-weeks", "E108.10.4-weeks", "E108.between"), read=_between, why="error as at 12 weeks"),
     Row(key="crp_mi", summary="median", group="blood", scale="log", ids=("E107.mi",), read=_median),
     Row(key="crp_stable", summary="median", group="blood", scale="log", ids=("E107.stable",), read=_median),
+    Row(key="crp_mi_apart", summary="quartiles", group="apart", scale="log", ids=("E107.mi",), read=_apart),
+    Row(key="crp_stable_apart", summary="quartiles", group="apart", scale="log", ids=("E107.stable",), read=_apart),
     Row(key="crp_year", summary="share", group="blood", scale="logit", ids=("E139.persistent", "E139.increased"), read=_share),
     Row(key="mass_week", summary="mean", group="heart", scale="log", ids=("E142.week",), read=_mean),
     Row(key="mass_4_months", summary="mean", group="heart", scale="log", ids=("E142.4-months",), read=_mean),
@@ -334,7 +344,7 @@ def terms(stage: str = "before-ivory") -> list[Term]:
     """Every term of the likelihood at a stage, or raises EvidenceError where one may not be used.
 
     >>> len(terms()), terms()[0].key
-    (36, 'tmax')
+    (38, 'tmax')
     """
     found = []
     for row in ROWS if stage == "before-ivory" else ROWS + ROWS_AFTER:

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from quell import blocks
 from quell.body import course, harm, immunity, person
 from quell.body.parameters import Parameters
 from quell.calibrate.people import after, in_turn
 from quell.keys import jax
+from quell.measure import assay
 
 Values = dict[str, tuple[np.ndarray, np.ndarray]]  # value and its error, each of shape (worlds,)
 RECENT, LONG_AGO = 7.0, 3000.0  # days since the index event: patients in a trial, people without one
@@ -144,13 +146,40 @@ def walls(p: Parameters, count: int) -> Values:
 
 def blood(p: Parameters, count: int) -> Values:
     """C-reactive protein a week after infarction and in stable patients (E107), and at twelve months (E139)."""
-    ill = after(count, RECENT, infarct_type=np.where(in_turn(count, STEMI_SHARE) > 0, 2.0, 1.0))
-    later = before(after(count, 365.0), p).crp
+    ill = before(after(count, RECENT, infarct_type=np.where(in_turn(count, STEMI_SHARE) > 0, 2.0, 1.0)), p).crp
+    stable, later = before(after(count, LONG_AGO), p).crp, before(after(count, 365.0), p).crp
     return {
-        "crp_mi": middle(before(ill, p).crp),
-        "crp_stable": middle(before(after(count, LONG_AGO), p).crp),
+        "crp_mi": middle(ill),
+        "crp_mi_apart": apart(ill, "hsCRP"),
+        "crp_stable": middle(stable),
+        "crp_stable_apart": apart(stable, "hsCRP"),
         "crp_year": share_above(later, 2.0),
     }
+
+
+def apart(values: np.ndarray, test: str) -> tuple[np.ndarray, np.ndarray]:
+    """How far the quartiles of single readings lie apart, log(q3 / q1), with the error of the assay and from day to day.
+
+    The body's log-values vary with the standard deviation that their quartiles show, and readings about them: variances add.
+    """
+    low, high = (smooth_quantile(np.log(values), q) for q in (0.25, 0.75))
+    instrument = assay.by_name()[test]
+    found = np.hypot(high - low, QUARTILES * np.hypot(instrument.analytic, instrument.within_person))
+    return found, 1.166 * found / np.sqrt(values.shape[-1])
+
+
+def smooth_quantile(values: np.ndarray, q: float) -> np.ndarray:
+    """A quantile along the last axis that moves smoothly with the values: Harrell and Davis 1982, doi:10.1093/biomet/69.3.635.
+
+    >>> round(float(smooth_quantile(np.arange(101.0), 0.5)), 6)
+    50.0
+    """
+    n = values.shape[-1]
+    steps = special.betainc((n + 1) * q, (n + 1) * (1 - q), np.arange(n + 1) / n)
+    return np.sort(values, axis=-1) @ np.diff(steps)
+
+
+QUARTILES = 1.349  # between the quartiles of a standard normal
 
 
 def share_above(values: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from quell import blocks, keys
 from quell.body import course
-from quell.body.parameters import Parameters, load, spreads
+from quell.body.parameters import WIDER, Parameters, load, spreads
 from quell.calibrate.followed import Followed, Kind
 from quell.calibrate.surrogate import CURVED, PENALTIES
 from quell.keys import jax
@@ -61,6 +61,7 @@ def body(
     patients = jax.tree.map(flat, who.people)
     patients = patients._replace(own=patients.own | {name: x.reshape(-1) for name, x in own.items()})
     constants = {name: np.full(lives * people, float(one)) for name, one in load()._asdict().items()}
+    constants |= dict.fromkeys(WIDER.values(), np.ones(lives * people))  # factors here are people's whole, whatever the table
     p = Parameters(**constants | {name: x.reshape(-1) for name, x in values.items()})
     read = np.unique(np.maximum(day, 1))
     grid = course.mesh(who.dose_days, tuple(read.tolist()), int(max(*read, *who.dose_days, 2)))

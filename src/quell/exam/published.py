@@ -51,21 +51,21 @@ COUNTED = (
 )
 
 IVORY = (
-    *both("E032", "baseline hsCRP, median", "mg/L", lambda arm: before("hsCRP", arm, np.nanmedian), rests_on=CRP_BEFORE, why=STAY),
-    *both("E032", "baseline hsCRP, lower quartile", "mg/L", lambda arm: before("hsCRP", arm, quartile(1)), part="lower quartile", rests_on=CRP_BEFORE, why=STAY),
-    *both("E032", "baseline hsCRP, upper quartile", "mg/L", lambda arm: before("hsCRP", arm, quartile(3)), part="upper quartile", rests_on=CRP_BEFORE, why=STAY),
-    *both("E046", "baseline TBRmax, mean", "TBR", lambda arm: before(PRIMARY, arm, np.nanmean), note=FIRST_SCAN, rests_on=WALL_BEFORE, why=FIRST_SCAN),
-    *both("E046", "baseline TBRmax, SD", "TBR", lambda arm: before(PRIMARY, arm, spread), part="sd", note=FIRST_SCAN, rests_on=WALL_BEFORE, why=FIRST_SCAN),
+    *both("E032", "baseline hsCRP, median", "mg/L", lambda arm: before("hsCRP", arm, np.nanmedian), rests_on=CRP_BEFORE, why=STAY, decimals=1),
+    *both("E032", "baseline hsCRP, lower quartile", "mg/L", lambda arm: before("hsCRP", arm, quartile(1)), part="lower quartile", rests_on=CRP_BEFORE, why=STAY, decimals=1),
+    *both("E032", "baseline hsCRP, upper quartile", "mg/L", lambda arm: before("hsCRP", arm, quartile(3)), part="upper quartile", rests_on=CRP_BEFORE, why=STAY, decimals=1),
+    *both("E046", "baseline TBRmax, mean", "TBR", lambda arm: before(PRIMARY, arm, np.nanmean), note=FIRST_SCAN, rests_on=WALL_BEFORE, why=FIRST_SCAN, decimals=2),
+    *both("E046", "baseline TBRmax, SD", "TBR", lambda arm: before(PRIMARY, arm, spread), part="sd", note=FIRST_SCAN, rests_on=WALL_BEFORE, why=FIRST_SCAN, decimals=2),
     Question(
-        figure="E053", name="baseline imbalance, placebo minus aldesleukin", unit="TBR", read=imbalance, follows="E046", rests_on=WALL_BEFORE,
+        figure="E053", name="baseline imbalance, placebo minus aldesleukin", unit="TBR", read=imbalance, decimals=2, follows="E046", rests_on=WALL_BEFORE,
         beyond="an imbalance of randomised arms is chance: the model can only say how large chance makes it",
         why="nothing but chance makes it, and it is the difference of the two baseline means, which count by themselves",
     ),
-    Question(figure="E052", name="TBRmax at follow-up, placebo", unit="TBR", read=after(PRIMARY, CONTROL, np.nanmean), follows="E048, E048.percent", rests_on="E106, E108"),
-    Question(figure="E051", name="residual SD of TBRmax", unit="TBR", read=remaining_spread, follows="E050", rests_on=WALL_BEFORE),
-    Question(figure="E048", name="difference in TBRmax (primary)", unit="TBR", answer=lambda found: found.estimates[PRIMARY].estimate, rests_on=TREATMENT, beyond=CALMING),
-    Question(figure="E048.percent", name="difference in TBRmax, of the level on placebo", unit="%", answer=percent_of_placebo, rests_on=TREATMENT, beyond=CALMING),
-    Question(figure="E050", name="standard error of the difference in TBRmax", unit="TBR", answer=lambda found: found.estimates[PRIMARY].se, rests_on=WALL_BEFORE),
+    Question(figure="E052", name="TBRmax at follow-up, placebo", unit="TBR", read=after(PRIMARY, CONTROL, np.nanmean), follows="E048, E048.percent", rests_on="E106, E108", decimals=2),
+    Question(figure="E051", name="residual SD of TBRmax", unit="TBR", read=remaining_spread, follows="E050", rests_on=WALL_BEFORE, decimals=3),
+    Question(figure="E048", name="difference in TBRmax (primary)", unit="TBR", answer=lambda found: found.estimates[PRIMARY].estimate, rests_on=TREATMENT, beyond=CALMING, decimals=3),
+    Question(figure="E048.percent", name="difference in TBRmax, of the level on placebo", unit="%", answer=percent_of_placebo, rests_on=TREATMENT, beyond=CALMING, decimals=1),
+    Question(figure="E050", name="standard error of the difference in TBRmax", unit="TBR", answer=lambda found: found.estimates[PRIMARY].se, rests_on=WALL_BEFORE, decimals=4),
     Question(figure="E025", name="completed treatment", unit="people", read=members("completed treatment"), note="conduct: an input"),
 )  # fmt: skip
 
@@ -76,11 +76,11 @@ THREE = (
 FINALE = (
     Question(figure="E062", name="joined long-term follow-up", unit="people", read=members("followed up"), note="conduct: an input"),
     Question(
-        figure="E063.placebo", name="another heart attack by 2 years, placebo", unit="%", read=event_by("myocardial infarction", CONTROL, 730),
+        figure="E063.placebo", name="another heart attack by 2 years, placebo", unit="%", read=event_by("myocardial infarction", CONTROL, 730), decimals=0,
         rests_on=RATES, beyond=LUCK, why=THREE, note="0 of about 28 against 3 of about 27: Fisher's exact p is about 0.11",
     ),
     Question(
-        figure="E063.aldesleukin", name="another heart attack by 2 years, aldesleukin", unit="%", read=event_by("myocardial infarction", ACTIVE, 730),
+        figure="E063.aldesleukin", name="another heart attack by 2 years, aldesleukin", unit="%", read=event_by("myocardial infarction", ACTIVE, 730), decimals=0,
         rests_on=f"{RATES}; {LINK}", beyond=LUCK, note="0 of about 28 against 3 of about 27: Fisher's exact p is about 0.11",
     ),
     Question(

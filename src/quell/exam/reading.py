@@ -29,6 +29,7 @@ class Question:
     read: Read | None = None
     answer: Callable[[Repeats], np.ndarray] | None = None
     part: Part = "value"  # what of the published figure is asked
+    decimals: int | None = None  # printed of the published figure: a simulated one is rounded as its paper would have
     percent: bool = False  # published as a count of n people, compared as a percentage
     follows: str = ""  # other published figures that this one is worked out from: it counts once, with them
     reading: str = ""  # why this is another reading of a figure that is counted elsewhere
@@ -38,8 +39,9 @@ class Question:
     note: str = ""
 
     def values(self, found: Repeats) -> np.ndarray:
-        """One value for each simulated trial."""
-        return self.answer(found) if self.answer else found.watched[self.name]
+        """One value for each simulated trial, as it would have been printed: 3 of 28 is published as 11 %, not as 10.714."""
+        exact = self.answer(found) if self.answer else found.watched[self.name]
+        return exact if self.decimals is None else np.round(exact, self.decimals)
 
 
 def both(figure: str, name: str, unit: str, read: Callable[[str], Read], **more: Any) -> list[Question]:
@@ -95,8 +97,8 @@ def quartile(which: int) -> Callable[..., np.ndarray]:
 
 
 def imbalance(protocol: Protocol, columns: Columns) -> np.ndarray:
-    """Baseline of the primary endpoint, placebo minus active."""
-    mean = [before(PRIMARY, arm, np.nanmean)(protocol, columns) for arm in (CONTROL, ACTIVE)]
+    """Baseline of the primary endpoint, placebo minus active, from means printed to two decimals as those it is worked out from."""
+    mean = [np.round(before(PRIMARY, arm, np.nanmean)(protocol, columns), 2) for arm in (CONTROL, ACTIVE)]
     return mean[0] - mean[1]
 
 
