@@ -16,6 +16,7 @@ PARTS = (
     "missing",
     "sequential",
     "trials",
+    "designs",
     "calibration",
 )
 

@@ -32,7 +32,9 @@ def _told(stage: dict[str, Any]) -> None:
     """What says whether the draws of a stage can be trusted."""
     one = stage["diagnosis"]
     print(f"  {len(stage['constants'])} constants")
-    print(f"  effective draws: bulk {one['least_bulk']:.0f} ({one['of_bulk']}), tail {one['least_tail']:.0f} ({one['of_tail']})")
+    print(
+        f"  effective draws: bulk {one['least_bulk']:.0f} ({one['of_bulk']}), tail {one['least_tail']:.0f} ({one['of_tail']})"
+    )
     print(f"  largest R-hat {one['largest_rhat']:.4f} ({one['of_rhat']}); {one['divergences']} divergences")
     print(f"  weighed by the body, the draws are worth {one['share_of_proposals']:.0%}; Pareto k {one['pareto_k']:.2f}")
     for fault in stage["faults"]:

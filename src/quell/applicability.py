@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quell.body import population
 from quell.protocol import Protocol
@@ -78,7 +78,8 @@ class Reach(NamedTuple):
             return ""
         s = self.studied
         here = f"{self.high:.3g}" if self.low == self.high else f"{self.low:.3g} to {self.high:.3g}"
-        beyond = f"{self.distance:.1f} doublings" if s.ratio else f"{10 * self.distance:.3g} {s.unit}"
+        far = f"{self.distance:.1f}"
+        beyond = f"{far} doubling{'' if far == '1.0' else 's'}" if s.ratio else f"{10 * self.distance:.3g} {s.unit}"
         return (
             f"{s.name}: {here} {s.unit}; studied {s.low:g} to {s.high:g} ({s.sources}), so this lies {beyond} outside."
         )
@@ -98,6 +99,20 @@ class Applicability(NamedTuple):
     def sentences(self) -> list[str]:
         """One warning for each range that is left."""
         return [one.sentence for one in self.reaches if one.distance]
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain data, for results and pages.
+
+        >>> sorted(of_course([1.5], [1]).plain())
+        ['distance', 'reaches', 'sentences']
+        """
+        reached = [
+            {"range": one.studied.name, "unit": one.studied.unit, "low": one.low, "high": one.high}
+            | {"studied_low": one.studied.low, "studied_high": one.studied.high}
+            | {"sources": one.studied.sources, "distance": one.distance}
+            for one in self.reaches
+        ]
+        return {"distance": self.distance, "sentences": self.sentences, "reaches": reached}
 
 
 def applicability(protocol: Protocol) -> Applicability:

@@ -121,6 +121,7 @@ def respond(
     structure: Annotated[
         list[str] | None, typer.Option("--structure", help='A structure of the body, such as "depletion=none".')
     ] = None,
+    world: World = "prior",
     out: Out = None,
     key: Key = 2026,
     as_json: Json = False,
@@ -128,8 +129,8 @@ def respond(
     """What a dose schedule does to patients: cells, inflammation, vessels, heart, by day."""
     from quell import verbs
 
-    asked = {"patients": patients, "population_name": population, "until": until, "draws": draws, "key": key}
-    asked["structures"] = _pairs(structure or [])
+    asked: dict[str, Any] = {"patients": patients, "population_name": population, "until": until, "draws": draws}
+    asked |= {"structures": _pairs(structure or []), "world": world, "key": key}
     with _telling("quell respond") as tell:
         found = verbs.respond(dose, days, folder=out, tell=tell, **asked)
     _finish(found, as_json)

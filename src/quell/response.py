@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from quell import __version__, blocks, keys, store, units
+from quell import __version__, blocks, keys, posterior, store, units
+from quell.applicability import SURFACE, Applicability, of_course
 from quell.body import course, harm, parameters, population, structure
+from quell.keys import jax
 from quell.sentences import BadInput, near
 
 CHUNK = 4096  # patients lived at a time
@@ -19,7 +21,6 @@ BIN = 1e-3
 SHARES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 MIU_PER_MG = 18.0 / 1.1  # E098
 AFTER, LONGEST = 28, 36_525  # days followed after the last dose unless asked otherwise; the most that can be
-STUDIED, HIGHEST = 3.0, 36.0  # 10^6 IU: the low doses studied (E087), the highest with published kinetics (E096)
 SAMPLE = 64  # patients on whom the numerical error is measured
 PER_DRAW = 128  # patients per drawn set of constants
 
@@ -37,10 +38,65 @@ class Schedule:
 
     def amounts(self, patients: Any) -> np.ndarray:
         """What each patient gets on each dose day, 10^6 IU, shape (patients, days)."""
-        each = self.dose.value * (MIU_PER_MG if self.dose.dimension.startswith("mass") else 1.0)
         area = np.asarray(patients.body_surface_area)
-        mine = each * area if self.dose.dimension.endswith("per area") else np.full(len(area), each)
-        return np.tile(mine[:, None], len(self.days))
+        return np.tile(self.each(area)[:, None], len(self.days))
+
+    def each(self, area: np.ndarray) -> np.ndarray:
+        """One dose, 10^6 IU, of patients with a body surface in m2."""
+        amount = self.dose.value * (MIU_PER_MG if self.dose.dimension.startswith("mass") else 1.0)
+        return amount * area if self.dose.dimension.endswith("per area") else np.full(np.shape(area), amount)
+
+    def reach(self, people: str) -> Applicability:
+        """How far the schedule and its people leave what was studied; per square metre, of the typical patient."""
+        amount = float(self.each(np.array(SURFACE)))
+        return of_course([amount] * len(self.days), self.days, people=people, until=self.until)
+
+
+class Known(NamedTuple):
+    """What is known of the body: its constants in the middle, and where further sets of them are drawn from."""
+
+    world: str
+    middle: parameters.Parameters
+    structures: dict[str, str]  # by question: the option, or that it is drawn with the constants
+    draws: posterior.Draws | None  # of a posterior; otherwise the table's uncertainty
+    chosen: dict[str, str]
+
+    def another(self, key: keys.Key) -> parameters.Parameters:
+        """One more set of constants: one draw of the posterior, or the table's uncertainty under the structures chosen."""
+        if self.draws is None:
+            return structure.structured(parameters.draw(key), self.chosen)
+        row = int(jax.random.randint(key, (), 0, len(self.draws.values)))
+        return parameters.Parameters(*map(float, self.draws.constants(np.array(row))))
+
+
+DRAWN = "drawn with the constants"
+
+
+def known(world: str, chosen: dict[str, str]) -> Known:
+    """What is known in a world: "prior" (the table), or the draws shipped for a stage of evidence.
+
+    Structures are alternatives in the prior; a posterior holds all of them, and a choice keeps the draws that have it.
+    Raises BadInput for a world, a question or an option of another name, or where no draw is left.
+
+    >>> known("prior", {}).structures["depletion"], known("before-ivory", {}).structures["depletion"]
+    ('mild', 'drawn with the constants')
+    """
+    worlds = ("prior", *posterior.STAGES)
+    if world not in worlds:
+        raise BadInput(f"--world: there is no world '{world}'. {near(world, worlds)}")
+    middle = structure.structured(parameters.load(), chosen)  # says in a sentence what is no structure
+    usual = {one.name: one.options[0].name for one in structure.table()}
+    if world == "prior":
+        return Known(world, middle, usual | chosen, None, chosen)
+    every = posterior.load(world)
+    fits = np.ones(len(every.values), dtype=bool)
+    for question, option in chosen.items():
+        fits &= every.structures[question] == option
+    if not fits.any():
+        asked = ", ".join(f"{question}={option}" for question, option in chosen.items())
+        raise BadInput(f"--structure: no draw of '{world}' has {asked}. Ask for fewer at once, or use --world prior.")
+    kept = every._replace(values=every.values[fits], structures={q: one[fits] for q, one in every.structures.items()})
+    return Known(world, kept.middle(), dict.fromkeys(usual, DRAWN) | chosen, kept, chosen)
 
 
 def schedule(dose: str, days: str, until: int | None = None) -> Schedule:
@@ -76,14 +132,15 @@ def respond(
     population_name: str = "ivory",
     until: int | None = None,
     draws: int = 20,
-    structures: dict[str, str] | None = None,
+    body: Known | None = None,
     key: int = 2026,
     tell: Progress = lambda step, share: None,
 ) -> dict[str, Any]:
     """What a schedule does, as plain data: per observable and day the quantiles of patients and the median fold change.
 
     Readings of a study day come before that day's dose; the fold is each patient's own, against day 1. ``fold_low`` and
-    ``fold_high`` hold the median fold in 90 % of ``draws`` drawn sets of constants: what is not known of the body.
+    ``fold_high`` hold the median fold in 90 % of ``draws`` drawn sets of constants: what is not known of the ``body``
+    (see ``known``; the prior unless one is given). ``warnings`` say where the schedule leaves what was studied.
 
     >>> found = respond("1.5 MIU", "1..5", patients=16, until=8, draws=0)
     >>> found["observables"]["treg"]["unit"], len(found["days"])
@@ -92,14 +149,15 @@ def respond(
     plan = schedule(dose, days, until)
     if population_name not in population.POPULATIONS:
         raise BadInput(f"--population: '{population_name}' is unknown. {near(population_name, population.POPULATIONS)}")
-    constants = structure.structured(parameters.load(), structures or {})
+    knows = body or known("prior", {})
+    constants, reach = knows.middle, plan.reach(population_name)
     treated, untreated = (
         _lived(plan, patients, population_name, constants, key, given, tell) for given in (True, False)
     )
     observables = treated.summary()
-    people = _drawn(population_name, 0, min(patients, SAMPLE), key)
+    people = drawn_people(population_name, 0, min(patients, SAMPLE), key)
     error = course.accuracy(people, plan.amounts(people), constants, _grid(plan))
-    for name, (low, high) in _unknown(plan, population_name, structures or {}, draws, key, tell).items():
+    for name, (low, high) in _unknown(plan, population_name, knows, draws, key, tell).items():
         observables[name] |= {"fold_low": low, "fold_high": high}
     return {
         "dose": str(plan.dose),
@@ -108,10 +166,13 @@ def respond(
         "population": population_name,
         "patients": patients,
         "draws": draws,
-        "structures": {one.name: (structures or {}).get(one.name, one.options[0].name) for one in structure.table()},
+        "world": knows.world,
+        "structures": knows.structures,
         "key": key,
         "version": __version__,
-        "fingerprint": store.digest("respond", plan, patients, population_name, draws, structures or {}, key)[:16],
+        "fingerprint": store.digest("respond", plan, patients, population_name, draws, knows.chosen, knows.world, key)[
+            :16
+        ],
         "days": list(range(1, plan.until + 1)),
         "observables": observables,
         "placebo": untreated.summary(),
@@ -119,19 +180,15 @@ def respond(
         "numerical_error": error,
         "invalid": treated.invalid,
         "quantiles": "exact" if patients <= EXACT else f"in bins of relative width {BIN}",
-        "warnings": _warnings(plan, treated),
+        "applicability": reach.plain(),
+        "warnings": [*reach.sentences, *_warnings(plan, treated)],
     }
 
 
 def _warnings(plan: Schedule, treated: Tally) -> list[str]:
-    largest, found = treated.largest, []
-    if largest > HIGHEST:
-        found.append(
-            f"doses up to {largest:.3g} MIU: beyond the highest with published kinetics ({HIGHEST:g} MIU, E096)."
-        )
-    elif largest > STUDIED:
-        found.append(f"doses up to {largest:.3g} MIU: beyond the low doses studied ({STUDIED:g} MIU a day, E087).")
-    if largest > 0:
+    """What a reader must know besides how far the schedule leaves what was studied."""
+    found = []
+    if treated.largest > 0:
         found.append(
             "the label of aldesleukin warns of significant cardiac disease (E100); no rate of cardiac harm is known."
         )
@@ -153,7 +210,8 @@ def _drawing(name: str) -> blocks.Program:
     return blocks.Program(one, identity=("respond", name), in_axes=(None, 0))
 
 
-def _drawn(name: str, start: int, stop: int, key: int) -> Any:
+def drawn_people(name: str, start: int, stop: int, key: int) -> Any:
+    """Patients of a population by number, from ``start`` to before ``stop``: arrays with a leading axis of patients."""
     numbers = np.arange(start, stop, dtype=np.uint32)
     program, words = _drawing(name), keys.data(key)
     return blocks.over(lambda part: program(words, part), numbers)
@@ -168,23 +226,23 @@ def _lived(plan: Schedule, patients: int, name: str, constants: Any, key: int, t
     grid = _grid(plan)
     tally = Tally(patients)
     for start in range(0, patients, CHUNK):
-        people = _drawn(name, start, min(start + CHUNK, patients), key)
+        people = drawn_people(name, start, min(start + CHUNK, patients), key)
         amounts = plan.amounts(people) * (1.0 if treated else 0.0)
         tally.add(course.many(people, amounts, constants, grid), amounts, people, constants)
         tell("living patients", min(start + CHUNK, patients) / patients)
     return tally
 
 
-def _unknown(plan: Schedule, name: str, structures: dict, draws: int, key: int, tell: Progress) -> dict[str, Any]:
+def _unknown(plan: Schedule, name: str, knows: Known, draws: int, key: int, tell: Progress) -> dict[str, Any]:
     """The central 90 % of the median fold over drawn constants, per observable: lower and upper by day."""
     if draws < 2:
         return {}
-    people = _drawn(name, 0, PER_DRAW, key)
+    people = drawn_people(name, 0, PER_DRAW, key)
     grid = _grid(plan)
     folds: dict[str, list[np.ndarray]] = {one: [] for one in course.Observed._fields}
     for draw in range(draws):
-        world = parameters.draw(keys.at(key, "constants", draw))
-        seen = course.many(people, plan.amounts(people), structure.structured(world, structures), grid).observed
+        constants = knows.another(keys.at(key, "constants", draw))
+        seen = course.many(people, plan.amounts(people), constants, grid).observed
         for one, column in zip(seen._fields, seen, strict=True):
             folds[one].append(np.median(_fold(column), axis=0))
         tell("drawing what is not known", (draw + 1) / draws)

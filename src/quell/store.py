@@ -24,13 +24,23 @@ _kept: list[pathlib.Path] = []
 def keep(folder: pathlib.Path | None = None) -> None:
     """Keep entries between runs, so that the second run starts at once."""
     import jax
-    import platformdirs
 
-    chosen = folder or pathlib.Path(os.environ.get("QUELL_CACHE") or platformdirs.user_cache_dir("quell"))
+    chosen = folder or _usual()
     _kept[:] = [chosen]
     jax.config.update("jax_compilation_cache_dir", str(chosen / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def folder() -> pathlib.Path:
+    """Where things are kept: the folder given to ``keep``, or the usual one."""
+    return _kept[0] if _kept else _usual()
+
+
+def _usual() -> pathlib.Path:
+    import platformdirs
+
+    return pathlib.Path(os.environ.get("QUELL_CACHE") or platformdirs.user_cache_dir("quell"))
 
 
 @functools.cache

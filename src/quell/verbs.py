@@ -31,7 +31,7 @@ def run(
     folder = folder or pathlib.Path("out") / protocol.name
     check_folder(folder)
     tell("waking the simulator", None)
-    from quell import figures, trial
+    from quell import credibility, figures, trial
     from quell.analysis.plan import analyse as carry_out
 
     threading.Thread(target=figures.prepare, daemon=True).start()  # loads the drawing while programs compile
@@ -45,9 +45,19 @@ def run(
     truths = {one: trial.Truth(*values) for one, values in known["truth"].items()}
     selected = [trial.Selection(*row[:2], *(trial.Truth(*values) for values in row[2:])) for row in known["selection"]]
     compared = _compared(protocol, there, repeats, tell)
+    tell("judging what it may be used for", None)
+    told = credibility.of_trial("run", protocol, there, compared=compared, unsure=_unsure(claims, compared))
     tell("writing the report", None)
     page = _page(
-        protocol, study, claims, truth=truths, selection=selected, comparisons=compared, key=key, simulated=True
+        protocol,
+        study,
+        claims,
+        truth=truths,
+        selection=selected,
+        comparisons=compared,
+        credibility=told,
+        key=key,
+        simulated=True,
     )
     result = _results(protocol, key, claims) | {
         "world": there.name,
@@ -55,8 +65,23 @@ def run(
         "selection": [_selected(row) for row in selected],
         "comparisons": [dataclasses.asdict(one) for one in compared],
         "study": study.digest,
+        "credibility": told,
+        "warnings": told["applicability"]["sentences"],
     }
     return _delivered(protocol, study, result, page, folder, claims)
+
+
+def _unsure(claims: Claims, compared: list[Any]) -> list[str]:
+    """How one trial carries its uncertainty."""
+    intervals = sum(claim.lower is not None or claim.upper is not None for claim in claims)
+    said = [
+        f"Chance of one trial: {intervals} of {len(claims)} claims have an interval; the truth of the world has its Monte Carlo error."
+    ]
+    if compared:
+        said.append(
+            f"Published figures are held against {compared[0].trials:,} trials with constants drawn anew for each."
+        )
+    return said
 
 
 def _world(name: str, without: str) -> Any:
@@ -123,7 +148,7 @@ def repeat(
     """Many trials: the operating characteristics of every declared analysis, beside the truth."""
     protocol = Protocol.load(name)
     tell("waking the simulator", None)
-    from quell import design, trial
+    from quell import credibility, design, trial
 
     store.keep()
     there = _world(world, without)
@@ -145,9 +170,14 @@ def repeat(
         "performances": [_performance(row) for row in rows],
         "average_truth" if uncertain else "truth": {name: one._asdict() for name, one in truths.items()},
     }
+    told = credibility.of_trial(
+        "repeat", protocol, there, unsure=[f"Chance: {trials:,} trials; each figure has its Monte Carlo error."]
+    )
+    result |= {"credibility": told, "warnings": told["applicability"]["sentences"]}
     if folder:
         deliver(folder, {"performances.json": to_json(result) + "\n"})
-    return result | {"lines": [f"{trials:,} trials of {protocol.name} in the world '{there.name}'", *map(_said, rows)]}
+    lines = [f"{trials:,} trials of {protocol.name} in the world '{there.name}'", *map(_said, rows)]
+    return result | {"lines": [*lines, *(f"  {one}" for one in result["warnings"])]}
 
 
 def _performance(row: Any) -> dict[str, Any]:
@@ -163,18 +193,28 @@ def _said(row: Any) -> str:
     return f"  {row.name}: mean {row.mean:.3g} ± {row.mean_error:.1g}, spread {row.spread:.3g}{truth}; rejects in {row.rejects}{cover}"
 
 
-def respond(dose: str, days: str, *, folder: pathlib.Path | None, tell: Tell, **asked: Any) -> dict[str, Any]:
+def respond(
+    dose: str,
+    days: str,
+    *,
+    folder: pathlib.Path | None,
+    world: str,
+    structures: Mapping[str, str],
+    tell: Tell,
+    **asked: Any,
+) -> dict[str, Any]:
     """What a dose schedule does to patients, with a page and the numbers behind it."""
     import io
 
-    from quell import figures, response
+    from quell import credibility, figures, response
     from quell.report import response as page
 
     folder = folder or pathlib.Path("out") / "respond"
     check_folder(folder)
     threading.Thread(target=figures.prepare, daemon=True).start()
     store.keep()
-    found = response.respond(dose, days, tell=tell, **asked)
+    found = response.respond(dose, days, body=response.known(world, dict(structures)), tell=tell, **asked)
+    found["credibility"] = credibility.of_response(found)
     tell("drawing", None)
     html, files = page.build(found)
     table = io.BytesIO()
@@ -322,7 +362,7 @@ def _delivered(
     primary = claims[next(claim.name for claim in claims if claim.role == "primary")]
     lines = [
         f"{primary.name}: {primary}",
-        *(f"  {warning}" for warning in primary.warnings),
+        *(f"  {warning}" for warning in (*primary.warnings, *result.get("warnings", ()))),
         f"report: {folder / 'report.html'}",
     ]
     return result | {"files": [str(path) for path in written], "lines": lines}

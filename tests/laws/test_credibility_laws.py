@@ -8,13 +8,19 @@ import importlib.resources
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
-from quell import credibility
+from quell import credibility, exam, keys, posterior, response
+from quell.analysis.claim import Claims
 from quell.applicability import AGE, CELLS, DOSE, Reach, applicability, of_course
 from quell.protocol import Protocol
+from quell.report import build
 from quell.report import credibility as report
+from quell.report import response as response_page
 from quell.report.blocks import Numbering
+from quell.study import Study
+from quell.trial import World
 from tools import credibility_page, exam_page, markdown
 
 DOCS = pathlib.Path(exam_page.__file__).parent.parent / "docs"
@@ -93,6 +99,7 @@ def test_goals_turn_with_their_numbers(kept):
     measured |= {
         "life": measured["life"] | {"largest": 1e-6},
         "order": {"cells": 4.0, "tissue": 4.0},
+        "answer": measured["answer"] | {"effect": [-0.15, -0.15001], "events": [100, 100]},
         "false_alarm": {"value": 0.05, "error": 0.01},
     }
     found["score"]["all"]["inside_90"] |= {"inside": 19, "of": 20}
@@ -102,6 +109,7 @@ def test_goals_turn_with_their_numbers(kept):
     measured |= {
         "life": measured["life"] | {"largest": 1e-2},
         "order": {"cells": 2.0, "tissue": 2.0},
+        "answer": measured["answer"] | {"effect": [-0.15, -0.16], "events": [100, 90]},
         "false_alarm": {"value": 0.2, "error": 0.01},
     }
     found["score"]["all"]["inside_90"] |= {"inside": 17}
@@ -133,6 +141,103 @@ def test_the_section_says_which_goals_are_met(kept):
     told = credibility.dossier(*kept)
     table = report.goals(told, Numbering()).blocks[0]
     assert [row[-1].text == "yes" for row in table.rows] == [one["met"] for one in told["goals"]]
+
+
+def test_reasons_stand_where_a_goal_is_missed_and_nowhere_else(kept):
+    told = credibility.dossier(*kept)
+    missed = copy.deepcopy(told)
+    missed["measured"]["answer"]["lost"] = 3
+    for one in missed["goals"]:
+        one["met"] = False
+    said = report.goals(missed, Numbering()).blocks[1].paragraphs
+    assert any("3 lives were left out" in line for line in said) and any("misses its order" in line for line in said)
+    for one in told["goals"]:
+        one["met"] = True
+    told["measured"]["answer"]["lost"] = 0
+    quiet = report.goals(told, Numbering()).blocks[1].paragraphs
+    assert not any("left out" in line or "misses" in line for line in quiet)
+
+
+# -- one simulation ---------------------------------------------------------------------------------------------------
+def test_errors_are_of_the_worlds_own_constants():
+    central, drawn = (credibility.life_error(IVORY, World(name), 16) for name in ("prior", "before-ivory"))
+    assert central["patients"] == drawn["patients"] == 16 and central["largest"] != drawn["largest"]
+    assert credibility.life_error(IVORY, World(), 16) == central
+
+
+def test_the_most_dosed_arm_is_lived():
+    lives = credibility._lives(IVORY.but(arms=tuple(reversed(IVORY.arms))), World(), 3)
+    assert (lives.given == 1.5).all() and lives.given.shape == (3, len(IVORY.dose_days))
+    area = credibility._lives(dosed("0.5 MIU/m2", "1..5"), World(), 3)
+    np.testing.assert_allclose(area.given[:, 0], 0.5 * area.people.body_surface_area)
+
+
+HELD = [
+    exam.Comparison(name=name, unit="1", published=value, published_lower=None, published_upper=None, q05=0.0, q25=0.2, q50=0.5, q75=0.8, q95=1.0, trials=9, source="E048", role=role)
+    for name, value, role in (("in", 0.5, "predicted"), ("out", 1.5, "predicted"), ("known", 9.0, "input"))
+]  # fmt: skip
+
+
+def test_a_run_is_judged_by_its_own_results():
+    told = credibility.of_trial("run", IVORY, World(), compared=HELD, unsure=["so much"])
+    assert told["question"] == IVORY.question and told["risk"] == credibility.RUNS["run"].risk
+    assert told["validation"] == {"figures": 2, "inside": 1, "outside": ["out"]}
+    assert told["uncertainty"][0] == "so much" and "one set" in told["uncertainty"][1]
+    assert "anew" in credibility.known_of(World("before-ivory"))[0]
+    assert told["applicability"]["sentences"] == applicability(IVORY).sentences
+    for largest, met in ((1e-5, True), (1e-3, False)):
+        checked = credibility.of_run(
+            "run", "?", applicability(IVORY), told["verification"] | {"largest": largest}, held=(), unsure=()
+        )
+        assert checked["verification"]["met"] is met
+    with pytest.raises(KeyError):
+        credibility.of_run("dream", "?", applicability(IVORY), told["verification"], held=(), unsure=())
+
+
+ITEMS = ("Question of interest", "Context of use", "Influence", "Consequence", "Risk", "Verification", "Validation", "Uncertainty", "Applicability")  # fmt: skip
+
+
+def test_the_section_of_a_run_has_every_item_and_its_reach():
+    told = credibility.of_trial("repeat", IVORY, World(), compared=HELD)
+    table, far = report.of_run(told, Numbering()).blocks
+    items = [row[0].text for row in table.rows]
+    assert all(any(text.startswith(item) for text in items) for item in ITEMS)
+    assert "1 of 2" in next(row[1].text for row in table.rows if row[0].text == "Validation")
+    assert len(far.rows) == len(told["applicability"]["reaches"]) and "Protocol" not in far.head
+
+
+def test_a_page_warns_once_of_what_was_not_studied():
+    told = credibility.of_trial("run", IVORY, World())
+    empty = Study(protocol="ivory", tables={"subjects": Study(protocol="", tables={})["subjects"]})
+    more = {"protocol": IVORY, "study": empty, "claims": Claims([]), "simulated": True}
+    (sentence,) = told["applicability"]["sentences"]
+    page = build(**more, credibility=told).html
+    assert page.count(sentence) == 1 and page.count('id="credibility"') == 1
+    assert sentence not in build(**more).html
+
+
+def test_a_response_warns_where_it_leaves_what_was_studied():
+    far = response.respond("6 MIU", "1..28", patients=8, until=30, draws=0, population_name="post-mi")
+    expected = of_course([6.0] * 28, range(1, 29), people="post-mi", until=30)
+    assert far["warnings"][: len(expected.sentences)] == expected.sentences and far["applicability"] == expected.plain()
+    assert len(set(far["warnings"])) == len(far["warnings"])
+    near = response.respond("1.5 MIU", "1..5", patients=8, until=8, draws=0)
+    assert near["applicability"]["distance"] == 0 and not any("studied" in one for one in near["warnings"])
+    html, _ = response_page.build(far | {"credibility": credibility.of_response(far)})
+    assert all(html.lower().count(one.lower()) == 1 for one in expected.sentences)
+    assert 'id="credibility"' in html
+
+
+def test_a_response_draws_from_the_world_asked_for():
+    every = posterior.load("before-ivory")
+    knows = response.known("before-ivory", {"limit": "tight"})
+    assert set(knows.draws.structures["limit"]) == {"tight"} and knows.structures["limit"] == "tight"
+    assert knows.structures["depletion"] == response.DRAWN
+    drawn = knows.another(keys.at(1, "constants", 0))
+    rows = every.values[every.structures["limit"] == "tight"]
+    mine = [getattr(drawn, name) for name in every.names]
+    assert (rows == mine).all(axis=1).any()
+    assert knows.middle.growth == np.median(rows[:, every.names.index("growth")])
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_a_step_is_of_fourth_order_and_exact_when_nothing_drives():
         by = relax.factors(relaxation, LINKS, 1.0 / steps / 2)
         for _ in range(steps):
             drive = lambda x, stage: Chain(NOTHING, strength * jnp.sin(x.a * x.b), strength * x.d**2, NOTHING)  # noqa: E731
-            state, _ = relax.step(state, drive, by, LINKS, 1.0 / steps)
+            state, *_ = relax.step(state, drive, by, LINKS, 1.0 / steps)
         return np.array(state)
 
     np.testing.assert_allclose(after(1, 0.0), after(7, 0.0), rtol=1e-12)

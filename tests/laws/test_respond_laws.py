@@ -34,7 +34,7 @@ def test_mass_and_units_are_one_dose():
 
 def test_a_dose_per_square_metre_goes_by_each_ones_surface():
     plan = response.schedule("0.5 MIU/m2", "1, 3")
-    people = response._drawn("ivory", 0, 8, 1)
+    people = response.drawn_people("ivory", 0, 8, 1)
     np.testing.assert_allclose(plan.amounts(people)[:, 1], 0.5 * people.body_surface_area)
 
 
@@ -51,7 +51,8 @@ def test_bins_agree_with_exact_quantiles_to_their_width(monkeypatch):
 @pytest.mark.parametrize("structures", [{"depletion": "none"}, {"limit": "consumption"}, {"contraction": "fast"}])
 def test_structures_that_five_days_cannot_tell_differ_later(structures):
     base, other = (
-        found(days="1..30", until=35, structures=one)["observables"]["treg"]["fold"] for one in ({}, structures)
+        found(days="1..30", until=35, body=response.known("prior", one))["observables"]["treg"]["fold"]
+        for one in ({}, structures)
     )
     assert abs(base[33] / other[33] - 1) > 0.03
 

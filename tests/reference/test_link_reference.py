@@ -54,6 +54,21 @@ def test_sampling_agrees_with_importance_sampling_from_the_prior():
         assert getattr(found, name).std() == pytest.approx(spread, rel=0.08), name
 
 
+@pytest.mark.slow
+def test_the_link_that_is_shipped_is_what_a_fit_finds():
+    """A shorter fit of another key, within four errors of both: the error of a mean by the effective draws of its chains."""
+    from quell.calibrate import diagnose
+
+    held, again = link.shipped(), link.fit(key=99, draws=500)
+    for name in link.SAMPLED:
+        mean, other = held.chains[name].mean(), again.chains[name].mean()
+        spread = held.chains[name].std()
+        error = spread * np.sqrt(sum(1 / diagnose.effective(one.chains[name]) for one in (held, again)))
+        assert abs(mean - other) <= 4 * error, name
+    for one, other in zip(held.effects.T, again.effects.T, strict=True):
+        assert abs((one == 0).mean() - (other == 0).mean()) <= 0.05
+
+
 def test_it_can_say_that_it_could_be_nothing():
     found = link.summary(link.shipped())
     assert 0.1 < found["new"]["nothing"] < 0.5

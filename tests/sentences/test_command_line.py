@@ -88,6 +88,15 @@ def test_run_prints_one_json_object_and_nothing_else(done: tuple[dict, pathlib.P
     assert json.loads((folder / "results.json").read_text())["claims"] == found["claims"]
 
 
+def test_run_warns_once_of_what_was_not_studied_and_says_what_it_may_be_used_for(
+    done: tuple[dict, pathlib.Path],
+) -> None:
+    found, folder = done
+    (warning,) = found["warnings"]
+    assert "54 days; studied 1 to 5" in warning and (folder / "report.html").read_text().count(warning) == 1
+    assert {"question", "use", "influence", "consequence", "verification", "validation"} <= set(found["credibility"])
+
+
 def test_the_study_written_is_analysed_to_the_same_claims(
     done: tuple[dict, pathlib.Path], tmp_path: pathlib.Path
 ) -> None:

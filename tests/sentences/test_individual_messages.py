@@ -99,7 +99,7 @@ def test_a_quantity_that_is_not_fitted():
 
 def test_too_few_draws():
     with pytest.raises(BadInput, match="2 draws in 4 chains cannot be judged"):
-        individual.fit_study(study(), IVORY, key=1, draws=2)
+        individual.fit_study(study(), IVORY, key=1, effort=individual.Effort(draws=2))
 
 
 def test_predictions_that_cannot_be():

@@ -20,6 +20,7 @@ RESPOND = ["respond", "--patients", "4", "--draws", "0"]
         ([*RESPOND, "--dose", "1 MIU", "--days", "1", "--population", "ivry"], "Did you mean 'ivory'?"),
         ([*RESPOND, "--dose", "1 MIU", "--days", "1", "--structure", "depletion"], "Write the question"),
         ([*RESPOND, "--dose", "1 MIU", "--days", "1", "--structure", "depletion=nun"], "no option of 'depletion'"),
+        ([*RESPOND, "--dose", "1 MIU", "--days", "1", "--world", "before-ivroy"], "Did you mean 'before-ivory'?"),
         (["convert", "model.docx"], "ends in .sbml or .xml"),
         (["convert", "model.sbml", "--arm", "placebos"], "Did you mean 'placebo'?"),
         (["convert", "/dev/null/model.sbml"], "cannot be written"),

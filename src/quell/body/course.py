@@ -3,7 +3,8 @@
 Time runs in days from the reading on study day 1: a reading on study day d is taken at d - 1, a dose of that day is
 given just after it. The drug and the cells advance in small steps, the wall, the heart and the hazards in days: both by
 the fourth-order rule of ``relax``, exact where no drug drives. The blood never feels the tissue but through an
-infarction, so the tissue sees the blood at the start, middle and end of its steps. A failure is a value, not an error.
+infarction, so the tissue sees what the blood offers at the ends of its steps and all that it brings within them. A
+failure is a value, not an error.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Moment(NamedTuple):
 
     blood: Blood
     tissue: Tissue
-    offers: tuple[Scalar, Scalar]  # what the blood offered the wall at the start and the middle of the step of tissue
+    offers: tuple[Scalar, Scalar, Scalar]  # of the blood to the wall: as the step of tissue began, now, in all since
     rates: risk.Causes  # hazards now
     events: Events
     passed: tuple[Scalar, Scalar, Scalar]  # of the last step: an infarction (1 or 0), how long ago, at what hazard
@@ -102,7 +103,7 @@ def begin(inputs: tuple[Patient, Parameters]) -> tuple[Moment, Person]:
     nothing = (zero, zero, zero)
     loss = (who.kinetics.usual, jnp.ones(()))
     ends = (zero,) * len(WATCHED)
-    return Moment(state.blood, state.tissue, (zero, zero), rates, risk.none(), nothing, loss, ends, zero), who
+    return Moment(state.blood, state.tissue, (zero, zero, zero), rates, risk.none(), nothing, loss, ends, zero), who
 
 
 def pace(who: Person, days: Scalar) -> Pace:
@@ -131,51 +132,63 @@ def small(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Mom
     def push(x: Blood, share: int) -> Blood:
         return immunity.drive(x, rate, who.response, who.kinetics)
 
-    blood, drives = relax.step(now.blood, push, half, immunity.LINKS, by.days)
+    blood, drives, _ = relax.step(now.blood, push, half, immunity.LINKS, by.days)
     undriven = relax.relax(relax.relax(now.blood, half, immunity.LINKS), half, immunity.LINKS).il2
     felt = relax.weighed(tuple(x.il2 for x in drives), rate * by.days, half.left.il2**2)
     blood = blood._replace(il2=undriven + by.days * felt)
     first, _, last = drives
     gaps = (jnp.abs(getattr(first, name) - end) for name, end in zip(WATCHED, now.ends, strict=True))
     doubt = now.doubt + EMBEDDED * by.days * sum(gaps)
+    start, before, total = now.offers
+    offer = immunity.offered(blood, who.own)
+    turn = immunity.offered_change(now.blood, first.ilc2, who.own) - immunity.offered_change(blood, last.ilc2, who.own)
+    total = total + by.days * ((before + offer) / 2 + by.days / 12 * turn)  # trapezoid, corrected at its ends
     return now._replace(
-        blood=blood, loss=(begun, by.days), ends=tuple(getattr(last, name) for name in WATCHED), doubt=doubt
+        blood=blood,
+        offers=(start, offer, total),
+        loss=(begun, by.days),
+        ends=tuple(getattr(last, name) for name in WATCHED),
+        doubt=doubt,
     )
-
-
-def middle(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Moment:
-    """The middle of a step of tissue is reached."""
-    return now._replace(offers=(now.offers[0], immunity.offered(now.blood, who.own)))
 
 
 def coast(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Moment:
     """Drug and cells over a long step once the drug is gone: in closed form."""
     half = relax.relax(now.blood, by.blood, immunity.LINKS)
     whole = relax.relax(half, by.blood, immunity.LINKS)
-    return now._replace(blood=whole, offers=(now.offers[0], immunity.offered(half, who.own)))
+    start, _, _ = now.offers
+    mid, end = immunity.offered(half, who.own), immunity.offered(whole, who.own)
+    return now._replace(blood=whole, offers=(start, end, by.days * (start + 4 * mid + end) / 6))
 
 
 def large(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Moment:
-    """A step of tissue that begins at ``at``, after the blood's; what crosses its threshold happens."""
-    begun, half = now.offers
-    offers = (begun, half, half, immunity.offered(now.blood, who.own))
-    known = (now.rates, relax.NOTHING, None, None)
+    """A step of tissue that begins at ``at``, after the blood's; what crosses its threshold happens.
+
+    The blood's offer is the parabola through its ends that brings as much in all: a dose is felt within hours. C-reactive
+    protein returns fast against long steps, so its drive is weighed; hazards gather from the state that results (Simpson).
+    """
+    begun, ended, total = now.offers
+    mean = (6 * total / by.days - begun - ended) / 4
+    offers = (begun, mean, mean, ended)
 
     def press(x: Tissue, stage: int) -> Tissue:
-        return persons.drive(x, offers[stage], who, known[stage])
+        return persons.drive(x, offers[stage], who)
 
-    tissue, drives = relax.step(now.tissue, press, by.tissue, persons.LINKS, by.days)
-    whole = relax.relax(relax.relax(now.tissue, by.tissue, persons.LINKS), by.tissue, persons.LINKS).crp
-    felt = relax.weighed(tuple(x.crp for x in drives), who.tissue.rates.crp * by.days, by.tissue.left.crp**2)
-    tissue, end = tissue._replace(crp=whole + by.days * felt), drives[2]
-    before, after, rates = (
-        risk.Causes(*(getattr(x, name) for name in persons.GATHERED)) for x in (now.tissue, tissue, end)
-    )
+    tissue, drives, halfway = relax.step(now.tissue, press, by.tissue, persons.LINKS, by.days)
+    undriven = relax.relax(now.tissue, by.tissue, persons.LINKS)
+    whole = relax.relax(undriven, by.tissue, persons.LINKS).crp
+    eased, left, z = tuple(x.crp for x in drives), by.tissue.left.crp, who.tissue.rates.crp * by.days
+    half = undriven.crp + by.days / 2 * relax.weighed(relax.quarter(eased), z / 2, left)
+    tissue = tissue._replace(crp=whole + by.days * relax.weighed(eased, z, left**2))
+    middle, end = persons.hazards(halfway._replace(crp=half), who), persons.hazards(tissue, who)
+    before = risk.Causes(*(getattr(now.tissue, name) for name in persons.GATHERED))
+    after = jax.tree.map(lambda h, a, b, c: h + by.days * (a + 4 * b + c) / 6, before, now.rates, middle, end)
+    tissue = tissue._replace(**after._asdict())
     passed = risk.pass_time(now.events, before, after, who.fate, at, by.days)
     return now._replace(
         tissue=tissue,
-        offers=(offers[3], offers[3]),
-        rates=rates,
+        offers=(ended, ended, jnp.zeros(())),
+        rates=end,
         events=passed.events,
         passed=(passed.hit, passed.ago, (after.infarction - before.infarction) / by.days),
     )
@@ -206,7 +219,8 @@ def strike(now: Moment, who: Person, by: Pace, at: Scalar, amount: Scalar) -> Mo
     offer = immunity.offered(blood, who.own)
     again = persons.hazards(tissue, who)
     rates = risk.Causes(*(jnp.where(struck > 0, new, old) for new, old in zip(again, now.rates, strict=True)))
-    offers = (jnp.where(struck > 0, offer, now.offers[0]),) * 2
+    offer = jnp.where(struck > 0, offer, now.offers[0])
+    offers = (offer, offer, jnp.zeros(()))
     return now._replace(blood=blood, tissue=tissue, offers=offers, rates=rates)
 
 
@@ -228,7 +242,7 @@ def finish(now: Moment, who: Person) -> Outcome:
     return Outcome(now.events, sum(jax.tree.leaves((now.blood, now.tissue))), now.doubt)
 
 
-PIECES = {"inject": inject, "small": small, "middle": middle, "coast": coast, "large": large, "strike": strike}
+PIECES = {"inject": inject, "small": small, "coast": coast, "large": large, "strike": strike}
 MACHINE = Machine(
     identity=("life",),
     begin=begin,

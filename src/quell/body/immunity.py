@@ -240,6 +240,13 @@ def offered(x: Blood, p: Parameters) -> Scalar:
     return p.calm_treg * x.expanded / (1 - x.deficit) + p.calm_ilc2 * x.ilc2
 
 
+def offered_change(x: Blood, growth: Scalar, p: Parameters) -> Scalar:
+    """How fast that changes, per day; ``growth`` is what drives ILC2."""
+    stays = 1 - x.deficit
+    rise = p.treg_return * (x.dividing - x.expanded) - x.expanded * x.deficit / (stays * p.treg_deficit_time)
+    return p.calm_treg * rise / stays + p.calm_ilc2 * (growth - p.ilc2_turnover * x.ilc2)
+
+
 def surge_size(stemi: Scalar, nstemi: Scalar, p: Parameters) -> Scalar:
     """Inflammatory drive at an infarction of a type, mg/L; what is neither STEMI nor NSTEMI is unstable angina."""
     unstable = 1 - stemi - nstemi

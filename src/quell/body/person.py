@@ -182,11 +182,8 @@ def hazards(x: Tissue, who: Person) -> risk.Causes:
     return risk.hazards(who.prone, x.vulnerability, p.residual_crp + x.crp, uptake, scar, p)
 
 
-def drive(x: Tissue, offered: Scalar, who: Person, rates: Any = None) -> Tissue:
-    """What calming adds to the relaxation of tissue, and the hazards, per day; ``offered`` is what the blood brings.
-
-    ``rates`` are the hazards where they are known already, or ``NOTHING`` where they are not wanted.
-    """
+def drive(x: Tissue, offered: Scalar, who: Person) -> Tissue:
+    """What calming adds to the relaxation of tissue, per day; ``offered`` is what the blood brings. Hazards gather apart."""
     p = who.own
     calmed = vessel.calm(x.calming, who.statin, p)
     eased = p.crp_turnover * (p.residual_crp + x.surge) * (1 / vessel.calm_blood(x.calming, p) - 1)
@@ -194,8 +191,6 @@ def drive(x: Tissue, offered: Scalar, who: Person, rates: Any = None) -> Tissue:
     changes: dict[str, Any] = nothing | {"crp": eased, "calming": p.tissue_entry * offered}
     changes |= vessel.drive(x.supply - x.delay, calmed, p)
     changes |= heart.drive(x.inflammatory, x.fast, who.percent * (x.scar + x.fast + x.slow), x.calming, p)
-    if rates is not relax.NOTHING:
-        changes |= (hazards(x, who) if rates is None else rates)._asdict()
     return Tissue(**changes)
 
 
@@ -243,4 +238,5 @@ def slopes(state: State, who: Person) -> State:
     tissue = relax.slopes(state.tissue, who.tissue, LINKS)
     pushed = immunity.drive(state.blood, who.kinetics.usual, who.response, who.kinetics)
     pressed = drive(state.tissue, immunity.offered(state.blood, who.own), who)
+    pressed = pressed._replace(**hazards(state.tissue, who)._asdict())
     return State(relax.add(blood, pushed), relax.add(tissue, pressed))

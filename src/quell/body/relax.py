@@ -143,7 +143,7 @@ def add(state: Any, drive: Any) -> Any:
     return jax.tree.map(lambda a, b: a if b is NOTHING else a + b, state, drive)
 
 
-def step(state: Any, drive: Any, by: Factors, links: tuple[Link, ...], days: Scalar) -> tuple[Any, tuple]:
+def step(state: Any, drive: Any, by: Factors, links: tuple[Link, ...], days: Scalar) -> tuple[Any, tuple, Any]:
     """One step of the fourth-order Runge-Kutta rule on top of the closed form (Lawson 1967): exact when nothing drives.
 
     ``drive(state, stage)`` gives what is added to the relaxation at stage 0 (the start), 1 and 2 (the middle) and 3 (the
@@ -166,9 +166,10 @@ def step(state: Any, drive: Any, by: Factors, links: tuple[Link, ...], days: Sca
     third = drive(plus(begun, days / 2, second), 2)
     last = drive(half(plus(begun, days, third)), 3)
     # each middle stage alone is wrong in second order; their mean is not
-    middle = jax.tree.map(lambda a, b: b if a is NOTHING else (a + b) / 2, second, third)
+    middle = jax.tree.map(lambda a, b: NOTHING if a is NOTHING else (a + b) / 2, second, third)
+    halfway = plus(plus(begun, days / 4, carried), days / 4, second)
     gathered = plus(plus(begun, days / 6, carried), 2 * days / 3, middle)
-    return plus(half(gathered), days / 6, last), (first, middle, last)
+    return plus(half(gathered), days / 6, last), (first, middle, last), halfway
 
 
 def weighed(drives: tuple[Scalar, Scalar, Scalar], z: Scalar, left: Scalar) -> Scalar:
@@ -182,6 +183,16 @@ def weighed(drives: tuple[Scalar, Scalar, Scalar], z: Scalar, left: Scalar) -> S
     phi2 = (1 - phi1) / z
     phi3 = (1 / 2 - phi2) / z
     return phi1 * first - phi2 * (3 * first - 4 * middle + last) + 4 * phi3 * (first - 2 * middle + last)
+
+
+def quarter(drives: tuple[Scalar, Scalar, Scalar]) -> tuple[Scalar, Scalar, Scalar]:
+    """A drive at the start, middle and end of the first half of a step, from its parabola over the whole.
+
+    >>> quarter((0.0, 1.0, 4.0))
+    (0.0, 0.25, 1.0)
+    """
+    first, middle, last = drives
+    return first, (3 * first + 6 * middle - last) / 8, middle
 
 
 def quotients(*pairs: tuple[Scalar, Scalar]) -> list[Scalar]:

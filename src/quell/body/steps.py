@@ -12,7 +12,7 @@ import numpy as np
 from quell.body.parameters import load
 from quell.machine import Tape
 
-EMIT, INJECT, SMALL, MIDDLE, COAST, LARGE, STRIKE = -1, 0, 1, 2, 3, 4, 5  # the pieces of ``course``, by number
+EMIT, INJECT, SMALL, COAST, LARGE, STRIKE = -1, 0, 1, 2, 3, 4  # the pieces of ``course``, by number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +144,12 @@ def _long(write: Writer, begin: int, end: int, fineness: int) -> None:
 
 
 def _day(write: Writer, begin: int, since: int, dose: int, grid: Mesh) -> None:
-    """One day with drug in the body: small steps to the middle and the end of each step of tissue."""
+    """One day with drug in the body: small steps to the end of each step of tissue."""
     lag = load().absorption_lag
     small = _graded(lag) if since == 0 else _even(1.0, LONGEST[since])
     edges = _split(small, grid.fineness * grid.closely)
     parts = grid.fineness * (DAILY if begin < BUSY else 1)
-    halves = 2 * parts
-    marks = [i / halves for i in range(1, halves + 1)]
+    marks = [i / parts for i in range(1, parts + 1)]
     edges = _merged(edges, marks)
     entered, now, reached = since > 0, 0.0, 0
     for edge in edges:
@@ -160,13 +159,9 @@ def _day(write: Writer, begin: int, since: int, dose: int, grid: Mesh) -> None:
             write.do(INJECT, column=dose)
             entered = True
         if abs(now - marks[reached]) < NEAR:
-            reached += 1
-            days = 1.0 / parts
-            if reached % 2:
-                write.do(MIDDLE)
-            else:
-                write.do(LARGE, days, begin + now - days)
-                write.do(STRIKE, days)
+            reached, days = reached + 1, 1.0 / parts
+            write.do(LARGE, days, begin + now - days)
+            write.do(STRIKE, days)
 
 
 NEAR = 1e-9  # days: edges closer than this are one
@@ -212,8 +207,6 @@ def dense(dose_days: tuple[int, ...], until_day: int, per_day: int) -> Tape:
             now = stop
             for column in [column for at, column in doses if at == stop]:
                 write.do(INJECT, column=column)
-            if stop == half:
-                write.do(MIDDLE)
         write.do(LARGE, end - begin, begin)
         write.do(STRIKE, end - begin)
     return write.tape()

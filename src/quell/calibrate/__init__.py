@@ -29,7 +29,7 @@ SHIPPED = 1500  # draws in a file
 
 
 def run(folder: pathlib.Path, key: int = KEY, quick: bool = False, tell: Tell = silent) -> dict[str, Any]:
-    """Calibrate from scratch and write ``before-ivory.parquet``, ``after-ivory.parquet`` and ``calibration.json``.
+    """Calibrate from scratch: write ``link.parquet``, ``before-ivory.parquet``, ``after-ivory.parquet`` and ``calibration.json``.
 
     Finished blocks of worlds are kept in ``folder/blocks`` and picked up by the next run. ``quick`` goes through every step
     with a twentieth of the work: its draws show that all is in order and are not for use. Returns what the JSON holds,
@@ -38,9 +38,11 @@ def run(folder: pathlib.Path, key: int = KEY, quick: bool = False, tell: Tell = 
     check_folder(folder)
     started, effort = time.perf_counter(), fit.QUICK if quick else fit.FULL
     tell("the link from inflammation to events", None)
-    where, said = space.space(), {"version": quell.__version__, "key": key, "quick": quick}
+    linked = link.fit()
+    link.write(folder / link.FILE, linked)
+    where, said = space.spanned(linked), {"version": quell.__version__, "key": key, "quick": quick}
     found: dict[str, fit.Fitted] = {}
-    report: dict[str, Any] = {"key": key, "quick": quick, "link": link.summary(link.shipped())}
+    report: dict[str, Any] = {"key": key, "quick": quick, "link": link.summary(linked)}
     lived, seconds = 0, {}
     for stage in posterior.STAGES:
         begun = time.perf_counter()

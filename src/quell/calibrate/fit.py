@@ -27,8 +27,8 @@ class Effort(NamedTuple):
     proposals: int  # of each chain, put to the body
 
 
-FULL = Effort(rounds=(1000, 900, 1200), search=Length(300, 250, accept=0.8), final=Length(600, 2200), proposals=1000)
-AFTER = Effort(rounds=(900, 600), search=Length(300, 200, accept=0.8), final=Length(600, 2200), proposals=1000)
+FULL = Effort(rounds=(1000, 900, 1200), search=Length(300, 250, accept=0.8), final=Length(600, 2600), proposals=1300)
+AFTER = Effort(rounds=(900, 600), search=Length(300, 200, accept=0.8), final=Length(600, 2600), proposals=1300)
 QUICK = Effort(rounds=(96, 96), search=Length(100, 48, accept=0.8), final=Length(120, 100, accept=0.8), proposals=32)
 QUICK_AFTER = QUICK._replace(rounds=(64,))
 TRUST = (0.02, 0.4, 1.0)  # what a world of an earlier round weighs beside the last: the first was spread over the prior

@@ -104,6 +104,11 @@ def followed(study: Study, protocol: Protocol, quantities: Sequence[str] = ()) -
     covariates, assumed = _covariates(people, protocol.population.people)
     dose_days, amounts = _doses(study, people["subject"], covariates.body_surface_area)
     visits, day, value, below = _by_visit(readings, people["subject"], kinds)
+    if np.isfinite(value).any(axis=2).sum(axis=1).max() < 2:
+        raise StudyError(
+            "nobody in the study has readings at two visits; how a person changes cannot be learned from one. Give the "
+            "readings of later visits in the table 'readings'."
+        )
     present = tuple(i for i in range(len(kinds)) if np.isfinite(value[:, :, i]).any())
     return Followed(
         tuple(people["subject"]),

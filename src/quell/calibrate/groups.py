@@ -1,22 +1,26 @@
-"""A fitted study as groups of arrays by chain and draw: what ArviZ reads, and a folder of Parquet files.
+"""A fitted study as groups of arrays by chain and draw: what ArviZ reads, as a Zarr store; and tables, as Parquet files.
 
-The groups are plain dictionaries of name to array; ``arviz.from_dict(**groups)`` (before 1.0) or
-``arviz.from_dict({group: arrays}, coords=..., dims=...)`` takes them. quell needs neither.
+The groups are plain dictionaries of name to array; ``arviz.from_dict(**groups)`` takes them (before 1.0), or
+``arviz.from_dict({group: arrays}, coords=..., dims=...)``. quell needs neither.
 """
 
 from __future__ import annotations
 
 import io
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from quell import keys
+from quell.calibrate import zarr
 from quell.calibrate.foretell import lived, read
 from quell.calibrate.individual import Individual
-from quell.delivery import check_folder, write_whole
+from quell.delivery import deliver
+
+ZARR = "draws.zarr"
 
 
 def groups(fitted: Individual) -> dict[str, Any]:
@@ -69,18 +73,28 @@ def variable(quantity: str, location: str) -> str:
     return f"{quantity}, {location}" if location else quantity
 
 
-def write(fitted: Individual, folder: pathlib.Path) -> None:
-    """Write ``population.parquet`` (a row a draw), ``people.parquet`` (a row a person and draw) and the tables of intervals."""
-    check_folder(folder)
-    for name, table in (
-        ("population", _population(fitted)),
-        ("people", _people(fitted)),
-        ("constants", fitted.constants()),
-        ("own", fitted.own()),
-    ):
-        content = io.BytesIO()
-        table.write_parquet(content, compression="zstd")
-        write_whole(folder / f"{name}.parquet", content.getvalue())
+def tables(fitted: Individual) -> dict[str, pl.DataFrame]:
+    """Draws and intervals as tables: ``population`` (a row a draw), ``people`` (a row a person and draw), ``constants``, ``own``."""
+    return {
+        "population": _population(fitted),
+        "people": _people(fitted),
+        "constants": fitted.constants(),
+        "own": fitted.own(),
+    }
+
+
+def parquet(table: pl.DataFrame) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    content = io.BytesIO()
+    table.write_parquet(content, compression="zstd")
+    return content.getvalue()
+
+
+def write(fitted: Individual, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Write every table as Parquet, and all groups as ``draws.zarr``. Raises BadInput where they cannot go."""
+    shutil.rmtree(folder / ZARR, ignore_errors=True)  # of another fit, which may have had other arrays
+    files: dict[str, bytes | str] = {f"{name}.parquet": parquet(table) for name, table in tables(fitted).items()}
+    return deliver(folder, files | {f"{ZARR}/{name}": one for name, one in zarr.store(groups(fitted)).items()})
 
 
 def _population(fitted: Individual) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The model of a study: constants of the population, of each person, and what was read; sampled by NUTS.
+"""The model of a study: constants of the population, of each person, and what was read; sampled in ``chains``.
 
     theta_k = centre_k + sigma_k zeta_k                      log of the population's constant, zeta ~ N(0, 1)
     omega_k = spread_k exp(0.25 eta_k)                       between people, eta ~ N(0, 1): the table's, a quarter uncertain
@@ -13,22 +13,18 @@ People were chosen by a first reading of hsCRP: each likelihood is divided by th
 
 from __future__ import annotations
 
-import concurrent.futures
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from quell import blocks, keys
 from quell.calibrate import shapes
 from quell.calibrate.choice import Choice
 from quell.calibrate.followed import Followed, errors, expected
-from quell.calibrate.sample import Length
 from quell.keys import jax
 from quell.measure import assay, pet
 from quell.protocol import Protocol
 
-ACCEPT, DEEPEST = 0.8, 7  # of NUTS: aim of acceptance, doublings of a trajectory
 UNSURE = 0.25  # of the log of a spread between people
 NODES = 7  # of the normal quadrature over who would have been chosen
 
@@ -268,63 +264,3 @@ def population(choice: Choice, zeta: Any, eta: Any) -> tuple[Any, Any]:
 def unsure(choice: Choice) -> np.ndarray:
     """The prior's deviation of the log of each spread between people; zero where the table's is kept."""
     return UNSURE * choice.loose
-
-
-# -- sampling --------------------------------------------------------------------------------------------------------
-def potential(model: Model, about: Mode, at: dict[str, Any]) -> Any:
-    """Minus the log density at coordinates: ``common`` of the population, ``spread`` between people, ``score`` of people."""
-    place = about.at(at["common"], at["spread"], at["score"], unsure(model.choice))
-    return -density(model, place.zeta, place.eta, place.own) - place.volume
-
-
-def _told(model: Model, about: Mode, at: dict[str, Any]) -> tuple[Any, Any, Any]:
-    place = about.at(at["common"], at["spread"], at["score"], unsure(model.choice))
-    return *population(model.choice, place.zeta, place.eta), place.own
-
-
-def nuts(model: Model, about: Mode, length: Length, key: keys.Key) -> Draws:
-    """Chains of the posterior by NUTS (Hoffman and Gelman 2014), each begun at a draw of the approximation about the mode.
-
-    Coordinates are of one size already, so only the step is adapted: learning a metric from a warm-up of a few hundred draws in
-    more than a thousand dimensions made chains mix worse. One chain is compiled, and chains are run by as many threads as there
-    are cores.
-    """
-    import numpyro
-
-    numpyro.enable_x64()
-    sizes = {"common": about.zeta.shape, "spread": model.left.shape, "score": model.mean.shape}
-    begin = {
-        name: jax.random.normal(keys.at(key, "begin", name), (length.chains, *size)) for name, size in sizes.items()
-    }
-    seeds = jax.random.split(keys.at(key, "nuts"), length.chains)
-    starts = [(seeds[c], {name: x[c] for name, x in begin.items()}) for c in range(length.chains)]
-    one = jax.jit(_chain(model, about, length)).lower(*starts[0]).compile()
-    with concurrent.futures.ThreadPoolExecutor(min(blocks.workers(), length.chains)) as pool:
-        made = list(pool.map(lambda start: jax.tree.map(np.asarray, one(*start)), starts))
-    return Draws(*(np.stack(x) for x in zip(*made, strict=True)))
-
-
-def _chain(model: Model, about: Mode, length: Length) -> Any:
-    """One chain as a function of its key and where it begins: a ``Draws`` of shape (draws, ...)."""
-    from numpyro.infer.hmc import hmc
-
-    begin, sample = hmc(potential_fn=lambda at: potential(model, about, at), algo="NUTS")
-
-    def told(state: Any, _: None) -> tuple[Any, Draws]:
-        state = sample(state)
-        theta, omega, own = _told(model, about, state.z)
-        return state, Draws(theta, omega, own, state.diverging, state.energy, state.num_steps, -state.potential_energy)
-
-    def chain(seed: keys.Key, at: dict[str, Any]) -> Draws:
-        state = begin(
-            at,
-            length.warmup,
-            adapt_mass_matrix=False,
-            target_accept_prob=ACCEPT,
-            max_tree_depth=DEEPEST,
-            rng_key=seed,
-        )
-        state = jax.lax.fori_loop(0, length.warmup, lambda _, state: sample(state), state)
-        return jax.lax.scan(told, state, None, length=length.draws)[1]
-
-    return chain

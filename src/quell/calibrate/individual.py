@@ -10,6 +10,7 @@ Constants that are not fitted stay at the table's value, people varying about th
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from quell import keys, posterior
-from quell.calibrate import correct, diagnose, followed, hierarchy, shapes
+from quell.calibrate import chains, correct, diagnose, followed, hierarchy, shapes
 from quell.calibrate.choice import Choice, choose
 from quell.calibrate.followed import Followed
 from quell.calibrate.foretell import foretold, lived
@@ -30,18 +31,19 @@ from quell.protocol import Protocol
 from quell.sentences import BadInput, near
 from quell.study import Study
 
-DRAWS, CHAINS, WARMUP = 1000, 4, 200
-
 
 class Effort(NamedTuple):
-    """Lives of each person to learn from, round by round; draws of each person put to the body, and kept."""
+    """How much work a fit is worth."""
 
-    rounds: tuple[int, ...]
-    put: int
-    kept: int
+    draws: int = 1500  # of each chain
+    chains: int = 4
+    warmup: int = 200
+    rounds: tuple[int, ...] = (300, 800)  # lives of each person to learn from, round by round
+    put: int = 2000  # draws of each person put to the body
+    kept: int = 400  # of those, drawn again in proportion to what they are worth
 
 
-FULL, QUICK = Effort((300, 800), 2000, 400), Effort((64, 64), 40, 40)
+FULL, QUICK = Effort(), Effort(50, 2, 50, (64, 64), 40, 40)  # the quick one shows that all is in order
 WIDE, WIDER = 0.8, 1.2  # how far lives are spread: of the prior at first, of the approximation then
 EARLIER = 0.05  # what a life of an earlier round weighs
 
@@ -161,30 +163,29 @@ def fit_study(
     *,
     key: int | keys.Key,
     quantities: Sequence[str] = (),
-    draws: int = DRAWS,
-    chains: int = CHAINS,
-    quick: bool = False,
+    effort: Effort = FULL,
     before: posterior.Draws | None = None,
+    folder: pathlib.Path | None = None,
     tell: Tell = silent,
 ) -> Individual:
     """Fit the model of one person to a study's doses and readings, people and population together (hierarchical, by NUTS).
 
     ``quantities`` are those of ``followed.KINDS``, by default Treg, Treg %, ILC2, eosinophils, hsCRP and TBRmax by vessel;
-    ``before`` are draws that the population's constants start from in place of the table. ``quick`` learns from few lives, to
-    show that all is in order. Raises StudyError, in a sentence, where the study lacks what is needed.
+    ``before`` are draws that the population's constants start from in place of the table. ``folder`` keeps what is finished
+    of the chains, and a run that was stopped goes on from there. Raises StudyError, in a sentence, where the study lacks what is
+    needed.
     """
-    if draws < 4 or chains < 2:
+    if effort.draws < 4 or effort.chains < 2:
         raise BadInput(
-            f"{draws} draws in {chains} chains cannot be judged. Ask for 4 draws or more in 2 chains or more."
+            f"{effort.draws} draws in {effort.chains} chains cannot be judged. Ask for 4 draws or more in 2 chains or more."
         )
-    here, effort = keys.at(key, "individual"), QUICK if quick else FULL
+    here = keys.at(key, "individual")
     tell("what was given and read", None)
     who = followed.followed(study, protocol, quantities)
     tell("which constants matter", None)
     choice = choose(who, before)
     model, about = _learned(who, choice, protocol, effort, here, tell)
-    tell("sampling", None)
-    found = hierarchy.nuts(model, about, Length(WARMUP if not quick else max(50, draws), draws, chains), here)
+    found = chains.nuts(model, about, Length(effort.warmup, effort.draws, effort.chains), here, folder, tell)
     tell("put to the body", None)
     return _put(protocol, model, found, effort, here)
 
@@ -233,11 +234,11 @@ def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: ke
     """Each person's draws weighed by the body's own likelihood of his or her readings, and drawn again in proportion."""
     who, choice = model.who, model.choice
     some = found.every(max(1, effort.put // len(found.theta)))
-    chains = len(found.theta)
+    count = len(found.theta)
     x = some.flat().people(choice)
     factors = shapes.others(keys.at(key, "put"), choice.names, x.shape[:2])
     weighed = [correct.smoothed(one) for one in _weights(model, x, factors).T]
-    kept = min(effort.kept, len(x)) // chains * chains
+    kept = min(effort.kept, len(x)) // count * count
     drawn = [
         correct.systematic(one.weights, kept, keys.at(key, "person", i)) for i, one in enumerate(weighed)
     ]  # what a person may be is drawn again alone: the population's draws stay as the shapes gave them
@@ -251,9 +252,9 @@ def _put(protocol: Protocol, model: Model, found: Draws, effort: Effort, key: ke
         draws=found,
         diagnosis=told,
         faults=diagnose.faults(told, int(found.diverging.sum())) + _heavy(who, tails),
-        people=np.take_along_axis(x, places[..., None], axis=0).reshape(chains, -1, *x.shape[1:]),
+        people=np.take_along_axis(x, places[..., None], axis=0).reshape(count, -1, *x.shape[1:]),
         others={
-            name: np.take_along_axis(f, places, axis=0).reshape(chains, -1, len(who.subjects))
+            name: np.take_along_axis(f, places, axis=0).reshape(count, -1, len(who.subjects))
             for name, f in factors.items()
         },
         worth=np.array([one.share for one in weighed]),

@@ -13,14 +13,25 @@ table's ``crp_hazard``: what is nothing for events is nothing through the wall a
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.resources
+import io
+import json
+import pathlib
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 
+import quell
 from quell import keys
 from quell.calibrate.rows import Z95, figures_used
+from quell.delivery import write_whole
 from quell.keys import jax
+from quell.parquet import read_parquet
+from quell.posterior import LABEL, MOST_BYTES, REMADE, PosteriorError, digest_of_draws
+from quell.sentences import BadInput
 
 PATHWAYS = ("interleukin-1", "colchicine", "methotrexate", "interleukin-6")
 TRIALS = ("E121.150", "E124", "E126", "E128", "E130")  # one comparison of each trial
@@ -28,6 +39,8 @@ SHARED = (
     0.37  # of the variance of a CANTOS comparison is the placebo arm's: 3,344 people to about 2,240 a dose (recalled)
 )
 SPIKE = 0.0  # what "nothing" is worth
+KEY, FILE = 5, "link.parquet"
+SAMPLED = ("beta", "omega", "tau", "real", "longer", "unsure")
 
 
 class Comparison(NamedTuple):
@@ -168,7 +181,7 @@ def _normal(gap: Any, covariance: Any) -> Any:
     return -0.5 * (scaled**2).sum() - jnp.log(jnp.diagonal(root)).sum() - 0.5 * gap.shape[0] * np.log(2 * np.pi)
 
 
-def fit(key: int | keys.Key = 5, draws: int = 2000, chains: int = 4) -> Linked:
+def fit(key: int | keys.Key = KEY, draws: int = 2000, chains: int = 4) -> Linked:
     """The posterior of the link by NUTS (Hoffman and Gelman 2014), whether each pathway is real summed out exactly."""
     import numpyro
     from numpyro.infer import MCMC, NUTS
@@ -193,18 +206,100 @@ def fit(key: int | keys.Key = 5, draws: int = 2000, chains: int = 4) -> Linked:
         real=flat["real"],
         effects=np.where(chance < flat["something"], slab, SPIKE),
         new=new,
-        chains={name: apart[name] for name in ("beta", "omega", "tau", "real", "longer", "unsure")},
+        chains={name: apart[name] for name in SAMPLED},
         divergences=int(np.asarray(run.get_extra_fields()["diverging"]).sum()),
     )
 
 
+_FIELDS = {"version": str, "key": int, "divergences": int, "comparisons": str, "draws": str}  # of a file's provenance
 _NEW = (("coin", jax.random.uniform), ("turn", jax.random.normal))
+
+
+# -- kept as a file --------------------------------------------------------------------------------------------------
+def write(path: pathlib.Path, found: Linked, key: int = KEY) -> None:
+    """Write the draws as one Parquet file, whole or not at all, with what they follow from and their digest inside."""
+    table = _table(found)
+    told = {"version": quell.__version__, "key": key, "divergences": found.divergences}
+    told |= {"comparisons": _digest_of_comparisons(), "draws": digest_of_draws(table)}
+    content = io.BytesIO()
+    table.write_parquet(content, compression="zstd", metadata={LABEL: json.dumps(told, sort_keys=True)})
+    write_whole(path, content.getvalue())
+
+
+def read(path: pathlib.Path) -> Linked:
+    """The draws of a file; raises PosteriorError in a sentence where it is damaged, altered, or of other comparisons.
+
+    >>> import tempfile
+    >>> copy = pathlib.Path(tempfile.mkdtemp()) / FILE
+    >>> write(copy, shipped())
+    >>> bool((read(copy).new == shipped().new).all())
+    True
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise PosteriorError(f"{path.name} is larger than the {MOST_BYTES:,} bytes that are read. {REMADE}")
+        table = read_parquet(path)
+        told = json.loads(pl.read_parquet_metadata(path).get(LABEL, ""))
+    except FileNotFoundError:
+        raise PosteriorError(f"{path.name} is not there. {REMADE}") from None
+    except PosteriorError:
+        raise
+    except BadInput as error:
+        raise PosteriorError(f"{error} {REMADE}") from None
+    except (ValueError, OSError, pl.exceptions.PolarsError):
+        told = None
+    if not isinstance(told, dict) or not _FIELDS.items() <= {one: type(told[one]) for one in told}.items():
+        raise PosteriorError(f"{path.name} does not say where its draws come from, so they cannot be trusted. {REMADE}")
+    _agrees(path.name, table, told)
+    return _linked(table, told["divergences"])
 
 
 @functools.cache
 def shipped() -> Linked:
-    """The link at its usual key."""
-    return fit()
+    """The link shipped with the package, made by ``quell calibrate`` with ``fit`` at its usual key.
+
+    >>> shipped().divergences, shipped().effects.shape
+    (0, (8000, 4))
+    """
+    return read(pathlib.Path(str(importlib.resources.files("quell.posterior") / FILE)))
+
+
+def _table(found: Linked) -> pl.DataFrame:
+    """One row a draw: its chain, what was sampled, the effect of each pathway and of a new one."""
+    chains, draws = found.chains["beta"].shape
+    columns: dict[str, Any] = {"chain": np.repeat(np.arange(chains), draws)}
+    columns |= {name: found.chains[name].ravel() for name in SAMPLED}
+    columns |= {f"effect: {name}": found.effects[:, i] for i, name in enumerate(PATHWAYS)}
+    return pl.DataFrame(columns | {"new": found.new})
+
+
+def _linked(table: pl.DataFrame, divergences: int) -> Linked:
+    flat = {name: table[name].to_numpy() for name in SAMPLED}
+    chains = {name: one.reshape(table["chain"].n_unique(), -1) for name, one in flat.items()}
+    effects = table.select(f"effect: {name}" for name in PATHWAYS).to_numpy()
+    beta, omega, tau, real = (flat[name] for name in ("beta", "omega", "tau", "real"))
+    return Linked(beta, omega, tau, real, effects, table["new"].to_numpy(), chains, divergences)
+
+
+def _agrees(name: str, table: pl.DataFrame, told: dict[str, Any]) -> None:
+    """Raises PosteriorError where the contents are not those written, or follow from other comparisons than today's."""
+    if digest_of_draws(table) != told["draws"]:
+        raise PosteriorError(
+            f"{name} was changed after it was made: its draws do not agree with the digest inside. {REMADE}"
+        )
+    wanted = ["chain", *SAMPLED, *(f"effect: {one}" for one in PATHWAYS), "new"]
+    if table.columns != wanted or not all(np.isfinite(table[one].to_numpy()).all() for one in wanted[1:]):
+        raise PosteriorError(f"{name} does not hold the draws of the link that this version reads. {REMADE}")
+    if not table.height or table["chain"].value_counts()["count"].n_unique() != 1:
+        raise PosteriorError(f"{name} holds chains of different lengths, or none. {REMADE}")
+    if told["comparisons"] != _digest_of_comparisons():
+        raise PosteriorError(f"{name} follows from other published comparisons than this version's. {REMADE}")
+
+
+def _digest_of_comparisons() -> str:
+    """SHA-256 of what the link is learned from: the comparisons and how far colchicine lowered inflammation."""
+    told = [*comparisons(), *(one.value for one in figures_used(("E129", "E129.placebo"), "before-ivory"))]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def summary(found: Linked) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def body(
     patients = jax.tree.map(flat, who.people)
     patients = patients._replace(own=patients.own | {name: x.reshape(-1) for name, x in own.items()})
     constants = {name: np.full(lives * people, float(one)) for name, one in load()._asdict().items()}
-    constants |= dict.fromkeys(WIDER.values(), np.ones(lives * people))  # factors here are people's whole, whatever the table
+    constants |= dict.fromkeys(
+        WIDER.values(), np.ones(lives * people)
+    )  # factors here are people's whole, whatever the table
     p = Parameters(**constants | {name: x.reshape(-1) for name, x in values.items()})
     read = np.unique(np.maximum(day, 1))
     grid = course.mesh(who.dose_days, tuple(read.tolist()), int(max(*read, *who.dose_days, 2)))

@@ -50,6 +50,11 @@ def space() -> Space:
     >>> len(space().structures), "growth" in space().names
     (27, True)
     """
+    return spanned(link.shipped())
+
+
+def spanned(linked: link.Linked) -> Space:
+    """The space under a link: what a new pathway may do to events is what its draws say."""
     text = resources.files("quell.calibrate").joinpath("priors.toml").read_text("utf-8")
     wider = tomllib.loads(text)
     uncertain = [one for one in parameters.table() if one.uncertainty > 0]
@@ -65,7 +70,7 @@ def space() -> Space:
         spread=np.array([max(float(wider.get(one.name, 0)), one.uncertainty) for one in uncertain]),
         structures=combined,
         ratios=np.array([_ratios(names, one) for one in combined]),
-        effects=np.quantile(link.shipped().new, grid),
+        effects=np.quantile(linked.new, grid),
     )
 
 

@@ -1,188 +1,243 @@
 """Workers in other processes and on other machines, by Dask: they may die at any time, and be of another disk.
 
 Workers give bytes back and write nothing of the results. A worker that dies is replaced, or its tasks go to others.
-A worker must run the very quell of this program: its source, and the libraries on which its numbers rest.
+Dask is loaded when a crew of workers is wanted, and not before.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import functools
-import importlib.metadata
+import importlib.util
 import logging
-import os
 import pathlib
-import pickle
-import platform
+import re
+import shutil
+import signal
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import pydantic
 
-from quell import blocks, store
-from quell.design import sealed
+from quell.design import errands
+from quell.design.sealed import GOES_ON
 from quell.promises import promise
 from quell.sentences import BadInput
 
-DEATHS = 3  # of workers at one task, each time as many as the scheduler allows, before the task is held to be at fault
+DEATHS = 2  # of a task, each after as many workers as the scheduler allows, before the task is held to be at fault
 SENDINGS = 5  # times that one task may find files missing
-PATIENCE = 60.0  # seconds that a running scheduler may be without workers
+PATIENCE = 120.0  # seconds that a running scheduler may be without workers, where no queue is waited for
 CONNECT = 30.0  # seconds to reach a scheduler
 RECOUNT = 2.0  # seconds between counts of the workers
-LIBRARIES = ("jax", "jaxlib", "llvmlite", "numba", "numpy", "polars", "scipy")
-GOES_ON = "What was finished is kept: run the same command again, and it goes on from there."
+SETTINGS = {
+    # Nothing that a worker holds is written to its disk as a pickle: it holds few results, and they are small.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    # No pages are served to anybody.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+EXPORTS = [f"export DASK_{name.upper().replace('.', '__')}={value}" for name, value in SETTINGS.items()]
+UNSEEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+# A process that died is begun again by its own keeper, however long a busy machine takes over it.
+KEPT = {"distributed.deploy.lost-worker-timeout": "1 hour"}
+
+Start = Callable[[contextlib.ExitStack], Any]
+
+
+def _written(pattern: str, words: str) -> pydantic.AfterValidator:
+    """Text of one form; ``words`` say which."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"'{text}' {words}")
+        return text
+
+    return pydantic.AfterValidator(check)
+
+
+Word = Annotated[str, _written(r"\S*", "is more than one word.")]
+Line = Annotated[str, _written(r"[^\n\r]*", "is more than one line.")]
+Option = Annotated[str, _written(r"-[^\n\r]+", "is no option. Write it as '--qos=long'.")]
+Memory = Annotated[str, _written(r"\d+(\.\d+)? ?[MGT]i?B", "is no amount of memory. Write it as '16 GB'.")]
+Walltime = Annotated[str, _written(r"(\d+-)?\d{1,3}:\d\d:\d\d", "is no length of time. Write it as '02:30:00'.")]
 
 
 @promise
 class Queue:
     """What is asked of a Slurm queue for each of its jobs, in Slurm's words.
 
-    ``options`` are further ones (``--qos=long``), ``before`` commands of the job script ahead of the worker.
+    ``options`` are further ones (``--qos=long``), ``before`` commands of the job script ahead of the workers.
+    ``python`` is that of the compute nodes (this one if left out), ``certificates`` a folder that all machines see and
+    only you may read, where the keys lie by which workers and scheduler know each other.
+
+    >>> Queue(partition="short", cores=8, memory="16 GB").walltime
+    '01:00:00'
     """
 
-    partition: str = pydantic.Field(default="", pattern=r"^[^\s]*$")
-    account: str = pydantic.Field(default="", pattern=r"^[^\s]*$")
+    partition: Word = ""
+    account: Word = ""
     cores: int = pydantic.Field(default=1, ge=1, le=4096)
-    memory: str = pydantic.Field(default="4 GB", pattern=r"^\d+(\.\d+)? ?[MGT]i?B$")
-    walltime: str = pydantic.Field(default="01:00:00", pattern=r"^(\d+-)?\d{1,3}:\d\d:\d\d$")
-    interface: str = pydantic.Field(default="", pattern=r"^[^\s]*$")
-    logs: str = ""
-    python: str = ""
-    options: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
+    memory: Memory = "4 GB"
+    walltime: Walltime = "01:00:00"
+    interface: Word = ""
+    logs: Line = ""
+    python: Line = ""
+    certificates: Line = ""
+    options: tuple[Option, ...] = ()
+    before: tuple[Line, ...] = ()
 
 
-class Where(NamedTuple):
-    """Which workers: processes of this machine, those of a scheduler at an address, or a queue's."""
+def processes(workers: int, stack: contextlib.ExitStack) -> Any:
+    """A client of so many processes of this machine, which no other machine can reach."""
+    import dask
+    from distributed import Client, LocalCluster
 
-    name: str
-    workers: int
-    address: str
-    queue: Queue
-
-
-class Terms(NamedTuple):
-    """What a worker must agree with before it works."""
-
-    identity: tuple[tuple[str, str], ...]  # what, and its version
-    machine: str  # the name of the client's
-    programs: str  # folder of compiled programs, empty where none are kept
-    reads: tuple[tuple[str, str], ...]  # path, SHA-256
-
-
-class Errand(NamedTuple):
-    """One task as it travels."""
-
-    terms: Terms
-    work: Callable[..., bytes]
-    arguments: tuple[Any, ...]
-
-
-class NotHere(Exception):  # noqa: N818 - it says what is the matter, and is answered by sending the file
-    """A worker does not see a file that it is to read."""
+    stack.enter_context(dask.config.set({**SETTINGS, **KEPT}))
+    try:
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs=UNSEEN,
+            memory_limit="auto",  # an equal part of the machine's; a worker that takes more is ended, and another begun
+            security=_keys(),
+            silence_logs=logging.CRITICAL,
+            preload=[__name__],
+        )
+        return stack.enter_context(Client(stack.enter_context(cluster), timeout=CONNECT))
+    except (RuntimeError, OSError, TimeoutError) as error:
+        raise BadInput(
+            f"The {workers} workers could not be started ({_first(error)}). Ask for fewer; in a script of your own, "
+            f'begin under: if __name__ == "__main__". {GOES_ON}'
+        ) from error
 
 
-@functools.cache
-def identity() -> tuple[tuple[str, str], ...]:
-    """What the bytes of a result rest upon here."""
-    import jax
+def at(address: str, stack: contextlib.ExitStack) -> Any:
+    """A client of somebody's scheduler. Raises BadInput where it does not answer."""
+    from distributed import Client
 
-    versions = [(name, importlib.metadata.version(name)) for name in LIBRARIES]
-    python = platform.python_version_tuple()[:2]
-    return (
-        ("quell's source", store.source()[:12]),
-        *versions,
-        ("Python", ".".join(python)),
-        ("processor", platform.machine()),
-        ("JAX's device", jax.default_backend()),
+    _quiet(stack)
+    try:
+        return stack.enter_context(Client(address, timeout=CONNECT))
+    except (OSError, TimeoutError, ValueError) as error:
+        raise BadInput(
+            f"There is no scheduler at {address} ({_first(error)}). Start one with: dask scheduler --port 8786, and "
+            f"workers with: dask worker {address}. {GOES_ON}"
+        ) from None
+
+
+def queued(queue: Queue, jobs: int, stack: contextlib.ExitStack) -> Any:
+    """A client of workers that a Slurm queue starts: one for each core of so many jobs. Raises BadInput."""
+    import dask
+    from distributed import Client
+
+    stack.enter_context(dask.config.set(SETTINGS))
+    cluster = stack.enter_context(slurm(queue))
+    _accepted(cluster.job_script())
+    cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # jobs whose time is up are asked for again
+    return stack.enter_context(Client(cluster, timeout=CONNECT))
+
+
+def slurm(queue: Queue) -> Any:
+    """Dask's cluster of jobs as a queue is declared; its ``job_script()`` is what Slurm gets. Raises BadInput."""
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ModuleNotFoundError:
+        raise BadInput(
+            "Engine 'slurm' needs dask-jobqueue, which is not installed. Install it with: pip install 'quell[queue]', "
+            "or start the workers yourself and give their scheduler's address."
+        ) from None
+    secret = _keys() if queue.certificates else None
+    if queue.certificates and secret is None:
+        raise BadInput("queue.certificates needs the library cryptography. Install it: pip install cryptography.")
+    return SLURMCluster(
+        queue=queue.partition or None,
+        account=queue.account or None,
+        cores=queue.cores,
+        processes=queue.cores,
+        memory=queue.memory,
+        walltime=queue.walltime,
+        interface=queue.interface or None,
+        log_directory=queue.logs or None,
+        python=queue.python or None,
+        job_name="quell",
+        job_extra_directives=list(queue.options),
+        job_script_prologue=[*EXPORTS, *queue.before],
+        scheduler_options=UNSEEN,
+        silence_logs=logging.CRITICAL,
+        **({"security": secret, "shared_temp_directory": queue.certificates} if secret else {}),
     )
 
 
-def terms(reads: Sequence[pathlib.Path]) -> Terms:
-    """The terms of a run that reads these files. Raises BadInput where one cannot be read."""
-    import jax
-
-    found = tuple((str(path), sealed.digest(path) or "") for path in reads)
-    for path, known in found:
-        if not known:
-            raise BadInput(f"{path} cannot be read, and the workers need it. Make it again, or give another folder.")
-    return Terms(identity(), platform.node(), jax.config.jax_compilation_cache_dir or "", found)
-
-
-def perform(errand: bytes) -> bytes:
-    """On a worker: agree to the terms, then do the work."""
-    agreed, work, arguments = pickle.loads(errand)
-    with sealed.lending(_ready(agreed)):
-        return work(*arguments)
+def _accepted(script: str) -> None:
+    """Ask Slurm whether it would take the job. Raises BadInput in Slurm's words."""
+    if not shutil.which("sbatch"):
+        raise BadInput("Engine 'slurm' needs Slurm's command sbatch, which is not here. Run where jobs are submitted.")
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        asked = subprocess.run(["sbatch", "--test-only", file.name], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        words = " ".join(asked.stderr.split()) or "no reason given"
+        raise BadInput(f"Slurm does not take the job: {words}. Mend [queue], and run again.")
 
 
-@functools.cache
-def _ready(agreed: Terms) -> Mapping[str, pathlib.Path]:
-    """Once in a worker's life: the copies it needs. Raises BadInput where it runs another quell, NotHere for a file."""
-    ours = dict(identity())
-    other = [f"{what} {ours[what]}, not {wanted}" for what, wanted in agreed.identity if ours.get(what) != wanted]
-    if other:
-        raise BadInput(
-            f"A worker on {platform.node()} would not give the same numbers: it has {'; '.join(other)}. Install the "
-            "same quell and libraries on every machine (requirements.lock), start the workers again, and run again."
-        )
-    if agreed.programs:
-        store.keep(_programs(agreed.machine))
-    return {path: copy for path, known in agreed.reads if (copy := _copy(path, known)) is not None}
-
-
-def _programs(machine: str) -> pathlib.Path | None:
-    """Where compiled programs are kept: for this very machine, since machines that share a disk may differ."""
-    import platformdirs
-
-    if platform.node() == machine:
+def _keys() -> Any:
+    """Keys for this run alone, by which its processes know each other; None where they cannot be made."""
+    if importlib.util.find_spec("cryptography") is None:
         return None
-    root = pathlib.Path(os.environ.get("QUELL_CACHE") or platformdirs.user_cache_dir("quell"))
-    return root / "machines" / platform.node()
+    from distributed.security import Security
+
+    return Security.temporary()
 
 
-def _copy(path: str, known: str) -> pathlib.Path | None:
-    """The worker's copy of a file; None where it sees the file itself."""
-    if sealed.digest(pathlib.Path(path)) == known:
-        return None
-    from distributed import get_worker
-
-    copy = _place(get_worker(), known)
-    if sealed.digest(copy) != known:
-        raise NotHere(path)
-    return copy
+def _quiet(stack: contextlib.ExitStack) -> None:
+    """Dask says nothing by itself: what matters is said in sentences."""
+    for handler in logging.getLogger("distributed").handlers:
+        stack.callback(handler.setLevel, handler.level)
+        handler.setLevel(logging.CRITICAL)
 
 
-def _place(worker: Any, known: str) -> pathlib.Path:
-    return pathlib.Path(worker.local_directory) / "quell" / known
+def _first(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def dask_setup(_: Any) -> None:
+    """In each process started here: an interrupt from the keyboard is for the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Workers:
     """The workers of a scheduler, as a crew; started on entering and stopped on leaving, unless they are others'."""
 
-    def __init__(self, where: Where, agreed: Terms, say: Callable[[str], None]) -> None:
-        self.where, self.agreed, self.say = where, agreed, say
+    def __init__(
+        self, start: Start, agreed: errands.Terms, say: Callable[[str], None], *, address: str = "", patience: float
+    ) -> None:
+        self.start, self.agreed, self.say = start, agreed, say
+        self.scheduler, self.patience = f"The scheduler at {address}" if address else "The scheduler", patience
         self.deaths, self.missed = collections.Counter[str](), collections.Counter[str]()
         self.sent: list[str] = []
         self.threads, self.counted, self.seen = 0, 0.0, time.monotonic()
 
     def __enter__(self) -> Workers:
-        self.close = contextlib.ExitStack()
-        with self.close:  # what was begun is ended where the rest fails
+        with contextlib.ExitStack() as stack:  # what was begun is ended where the rest fails
             self.say("starting workers")
-            self.client = _client(self.where, self.close)
-            self.close = self.close.pop_all()
-        self.say("waiting for workers")
+            self.client = self.start(stack)
+            self.leave = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(Exception):  # a scheduler that is gone has nothing to take back
-            for known in self.sent:
-                self.client.unregister_worker_plugin(known)
-        self.close.close()
+            for name in self.sent:
+                self.client.unregister_worker_plugin(name)
+        with contextlib.suppress(Exception):
+            self.leave.close()
 
     def width(self) -> int:
         """Twice the threads there are, so that a worker need not wait for its next task."""
@@ -193,35 +248,32 @@ class Workers:
         return 2 * max(self.threads, 1)
 
     def submit(self, work: Callable[..., bytes], task: Any) -> Any:
-        errand = pickle.dumps(Errand(self.agreed, work, task.arguments))
+        errand = errands.packed(self.agreed, work, task.arguments)
         try:
-            return self.client.submit(perform, errand, pure=False, retries=0)
+            return self.client.submit(errands.perform, errand, pure=False, retries=0)
         except Exception as error:
             raise self._gone() from error
 
     def result(self, task: Any, future: Any) -> bytes | None:
         """What came of it; None where workers died at it, or lacked a file that they have been sent by now."""
-        from concurrent.futures import CancelledError
-
         from distributed import KilledWorker
 
         try:
             return future.result()
-        except KilledWorker:
-            self._died(task.name)
-        except NotHere as error:
-            self._send(task.name, str(error))
-        except (CancelledError, OSError) as error:
-            if _of_the_work(error):
+        except Exception as error:
+            if future.status != "error":  # it is not the work that failed, but the way there
+                raise self._gone() from error
+            if isinstance(error, KilledWorker):
+                self._died(task.name)
+            elif isinstance(error, errands.NotHere):
+                self._send(task.name, str(error))
+            elif missing := _module(error):
+                raise BadInput(
+                    f"The workers do not have {missing}. Install this quell on every machine, and where the scheduler "
+                    "runs, and run again."
+                ) from None
+            else:
                 raise
-            raise self._gone() from error
-        except ModuleNotFoundError as error:
-            if not str(error.name).startswith("quell"):
-                raise
-            raise BadInput(
-                f"The workers do not have {error.name}. Install this quell on every machine, and where the scheduler "
-                "runs, and run again."
-            ) from None
         return None
 
     def glance(self) -> str:
@@ -231,16 +283,12 @@ class Workers:
         self.width()
         if self.threads:
             self.seen = time.monotonic()
-        elif self.where.address and time.monotonic() - self.seen > PATIENCE:
-            raise BadInput(
-                f"The scheduler at {self.where.address} has had no worker for {PATIENCE:.0f} seconds. Start some: "
-                f"dask worker {self.where.address}. {GOES_ON}"
-            )
+        elif time.monotonic() - self.seen > self.patience:
+            raise BadInput(f"{self.scheduler} has had no worker for {self.patience:.0f} seconds. Start some. {GOES_ON}")
         return "" if self.threads else "waiting for workers"
 
     def _gone(self) -> BadInput:
-        which = f"The scheduler at {self.where.address}" if self.where.address else "The scheduler"
-        return BadInput(f"{which} can no longer be reached. {GOES_ON}")
+        return BadInput(f"{self.scheduler} can no longer be reached. {GOES_ON}")
 
     def _died(self, name: str) -> None:
         self.deaths[name] += 1
@@ -251,34 +299,25 @@ class Workers:
             )
 
     def _send(self, name: str, path: str) -> None:
-        """Every file to every worker that does not see it, and to those who come later."""
+        """Every file to every worker, and to those who come later."""
+        from quell.design.copies import Copy
+
         self.missed[name] += 1
         if self.missed[name] > SENDINGS:
             raise BadInput(f"The workers can neither see nor keep {path}. Is there room on their disks? {GOES_ON}")
         if self.sent:
             return
         self.say("sending files")
-        for given, known in dict(self.agreed.reads).items():
-            content = pathlib.Path(given).read_bytes()
-            self.client.register_plugin(_contents(known, content), name=f"quell {known}")
-            self.sent.append(f"quell {known}")
+        for given, known in self.agreed.reads:
+            plugin = f"quell {known} {self.client.id}"  # another run may send the same, and take it back before this
+            self.client.register_plugin(Copy(known, pathlib.Path(given).read_bytes()), name=plugin)
+            self.sent.append(plugin)
 
 
-def _of_the_work(error: BaseException) -> bool:
-    """Whether a worker's own work raised it: an error of the way there has no frame of ``perform``."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_name == "perform" and trace.tb_frame.f_globals.get("__name__") == __name__:
-            return True
-        trace = trace.tb_next
-    return False
-
-
-def _contents(known: str, content: bytes) -> Any:
-    """A file that each worker keeps for as long as it lives, if it came whole."""
-    from distributed import WorkerPlugin
-
-    return type("Contents", (WorkerPlugin,), {"setup": _keep})
-
-
-def _keep(worker: Any) -> None: ...
+def _module(error: BaseException | None) -> str:
+    """The part of quell that workers or scheduler lack, if that is what an error, or what led to it, says."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] == "quell":
+            return str(error.name)
+        error = error.__cause__
+    return ""

@@ -21,7 +21,9 @@ class Bank(NamedTuple):
     vascular: np.ndarray  # (draws, arms, people, K) float32: gathered hazard of an infarction while none has come
     scarred: np.ndarray  # (draws, arms, people, K) float32: the same, times exp(g_sc (scar - scar0)) at each moment
     prone: np.ndarray  # (draws, causes, people) float32: a cause's hazard over its trajectory; other death: per day
-    first: Mapping[str, np.ndarray]  # cause: (draws, arms, people) float32, day of its first event in the life lived, inf
+    first: Mapping[
+        str, np.ndarray
+    ]  # cause: (draws, arms, people) float32, day of its first event in the life lived, inf
     infarctions: np.ndarray  # (draws, arms, people) how many infarctions within the horizon
     readings: Mapping[str, np.ndarray]  # "TBRmax, baseline", "TBRmax, day 61", ...: (draws, arms, people) float32
     covariates: Mapping[str, np.ndarray]  # "age", "hsCRP", "TBRmax", "infarct_type", ...: (draws, people) float32
@@ -56,7 +58,9 @@ class Crowd(NamedTuple):
     arrival: np.ndarray  # (trials, n) float32 calendar days from the opening of the trial, not decreasing
     site: np.ndarray  # (trials, n) int16
     arm: np.ndarray  # (trials, n) int8; -1 not randomised
-    time: np.ndarray  # (groups, trials, n) float32 days from randomisation to the first event of a group under the own arm; inf
+    time: (
+        np.ndarray
+    )  # (groups, trials, n) float32 days from randomisation to the first event of a group under the own arm; inf
     lost: np.ndarray  # (trials, n) float32 days from randomisation until lost to follow-up; inf
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import functools
+import math
 import pathlib
 import queue
 import re
@@ -21,8 +22,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import pydantic
 
 from quell import blocks
-from quell.design import cluster
-from quell.design.sealed import SUMS, Sealed
+from quell.design import cluster, errands
+from quell.design.sealed import GOES_ON, SUMS, Sealed
 from quell.promises import promise
 from quell.sentences import BadInput, explain, near, read_toml
 
@@ -31,6 +32,7 @@ Work = Callable[..., bytes]
 
 NAMES = ("local", "dask", "slurm")
 MOST_WORKERS = 10_000
+MOST_ON_A_CORE = 16  # workers of this machine for each of its cores: more are a slip, and would exhaust its memory
 GLANCE = 2.0  # seconds between looks at a crew from which nothing comes
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://\S+")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=+-]{0,199}")
@@ -48,8 +50,9 @@ class Engine:
     """Where tasks are carried out.
 
     ``local``: threads of this process, over the cores it may use (the compiled parts let each other run). ``dask``:
-    processes on this machine, or the workers of a scheduler at ``address``. ``slurm``: workers that a queue starts, one
-    job each. ``workers = 0`` is as many as there are cores; for a queue, one.
+    processes on this machine, or the workers of a scheduler at ``address``. ``slurm``: jobs of a queue, each with a
+    worker for each of its cores; ``workers`` is then the number of jobs. ``workers = 0`` is as many as this machine has
+    cores, and of a queue one job.
 
     >>> Engine(name="dask", workers=4).workers
     4
@@ -124,7 +127,7 @@ class Threads:
     """Threads of this process. Left by an interrupt, they finish what they are at and begin nothing more."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers or blocks.workers()
+        self.workers = workers
         self.pool = concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="quell")
 
     def __enter__(self) -> Threads:
@@ -167,27 +170,55 @@ def carry_out(
     >>> [path.read_bytes() for path in carry_out(bytes, [Task("two", (2,)), Task("one", (1,))], folder)]
     [b'\\x00\\x00', b'\\x00']
     """
-    wanted = {task.name: task for task in tasks}
-    for name in wanted:
-        if not _NAME.fullmatch(name) or name == SUMS:
-            raise ValueError(f"'{name}' is no name for a result: letters, digits and _.,=+- only")
+    wanted = _named(tasks)
     kept = Sealed(folder)
     tell(f"{what}: looking at what is there", None)
     missing = [task for name, task in wanted.items() if not kept.holds(name)]
     if missing:
         clock = Clock(what, len(wanted), len(missing), tell)
-        with _crew(engine, reads, clock) as crew:
-            for task, data in _results(crew, work, missing, clock):
-                kept.put(task.name, data)
-                clock.one_more()
+        try:
+            with _crew(engine, reads, clock) as crew:
+                clock.start()
+                for task, data in _results(crew, work, missing, clock):
+                    kept.put(task.name, data)
+                    clock.one_more()
+            kept.tidy()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{clock.so_far}: interrupted. {GOES_ON}") from None
     return [folder / name for name in wanted]
+
+
+def _named(tasks: Iterable[Task]) -> dict[str, Task]:
+    """Tasks by name. Raises ValueError where a name is not allowed, or two tasks share one."""
+    wanted: dict[str, Task] = {}
+    for task in tasks:
+        if not _NAME.fullmatch(task.name) or task.name.upper() == SUMS:
+            raise ValueError(f"'{task.name}' is no name for a result: letters, digits and _.,=+- only")
+        if task.name in wanted:
+            raise ValueError(f"two results are called '{task.name}'")
+        wanted[task.name] = task
+    return wanted
 
 
 def _crew(engine: Engine, reads: Sequence[pathlib.Path], clock: Clock) -> AbstractContextManager[Crew]:
     if engine.name == "local":
-        return Threads(engine.workers)
-    where = cluster.Where(engine.name, engine.workers, engine.address, engine.queue)
-    return cluster.Workers(where, cluster.terms(reads), clock.told)
+        return Threads(_on_this_machine(engine))
+    start, patience = functools.partial(cluster.at, engine.address), cluster.PATIENCE
+    if engine.name == "slurm":  # a queue may let one wait for days
+        start, patience = functools.partial(cluster.queued, engine.queue, engine.workers or 1), math.inf
+    elif not engine.address:
+        start = functools.partial(cluster.processes, _on_this_machine(engine))
+    return cluster.Workers(start, errands.terms(reads), clock.told, address=engine.address, patience=patience)
+
+
+def _on_this_machine(engine: Engine) -> int:
+    cores = blocks.workers()
+    if engine.workers > MOST_ON_A_CORE * cores:
+        raise BadInput(
+            f"{engine.workers} workers are too many for the {cores} cores of this machine: ask for {cores}, which is as "
+            f"fast, and for no more than {MOST_ON_A_CORE * cores}."
+        )
+    return engine.workers or cores
 
 
 def _results(crew: Crew, work: Work, tasks: Sequence[Task], clock: Clock) -> Iterator[tuple[Task, bytes]]:
@@ -230,15 +261,24 @@ class Clock:
         self.what, self.total, self.before, self.tell = what, total, total - missing, tell
         self.done, self.began = 0, time.monotonic()
 
+    @property
+    def so_far(self) -> str:
+        return f"{self.what}: {self.before + self.done} of {self.total}"
+
+    def start(self) -> None:
+        """Now the work begins: what came before says nothing of how long it takes."""
+        self.began = time.monotonic()
+
     def one_more(self) -> None:
         self.done += 1
         self.told()
 
     def told(self, why: str = "") -> None:
-        so_far = self.before + self.done
-        left = (time.monotonic() - self.began) / self.done * (self.total - so_far) if self.done else None
-        words = why or (f"about {lasting(left)} left" if left else "")
-        self.tell(f"{self.what}: {so_far} of {self.total}" + (f", {words}" if words else ""), so_far / self.total)
+        finished = self.before + self.done
+        taken, left = time.monotonic() - self.began, self.total - finished
+        known = self.done and left and taken > GLANCE
+        words = why or (f"about {lasting(taken / self.done * left)} left" if known else "")
+        self.tell(self.so_far + (f", {words}" if words else ""), finished / self.total)
 
 
 def lasting(seconds: float) -> str:

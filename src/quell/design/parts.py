@@ -6,7 +6,6 @@ Each is a value, validated at birth, that only says; what is done with it stands
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Literal
 
 import numpy as np
@@ -15,10 +14,33 @@ import pydantic
 from quell import units
 from quell.analysis.claim import ClaimError
 from quell.analysis.spending import NEEDS, spending
+from quell.design.worlds import Assumed, Marker, Ratio, Reading, World
 from quell.promises import duration, promise
 from quell.sentences import near
 
-_RISK = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*(?:by|at)\s+(.+?)\s*")
+__all__ = [
+    "Allocation",
+    "Assumed",
+    "Change",
+    "Costs",
+    "Dropout",
+    "Efficacy",
+    "Futility",
+    "Harm",
+    "Limit",
+    "Look",
+    "Marker",
+    "Primary",
+    "Prior",
+    "Ratio",
+    "Reading",
+    "Recruitment",
+    "Secondary",
+    "Test",
+    "Variant",
+    "World",
+]
+
 MOST_SITES = 5_000
 
 
@@ -77,6 +99,34 @@ class Allocation:
 
 
 @promise
+class Dropout:
+    """How people are lost to follow-up: at an even rate, the share lost in a year, another one in arms named ``by_arm``."""
+
+    per_year: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    by_arm: dict[str, float] = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+    def __hash__(self) -> int:
+        return hash((self.per_year, tuple(self.by_arm.items())))
+
+    def rates(self, arms: tuple[str, ...]) -> np.ndarray:
+        """Per day, (arms,).
+
+        >>> Dropout(per_year=0.02).rates(("placebo",)).round(7).tolist()
+        [5.53e-05]
+        """
+        share = np.array([self.by_arm.get(arm, self.per_year) for arm in arms])
+        return -np.log1p(-share) / units.DAYS_PER_YEAR
+
+    @pydantic.field_validator("by_arm")
+    @classmethod
+    def _shares(cls, by_arm: dict[str, float]) -> dict[str, float]:
+        if any(not 0 <= one < 1 for one in by_arm.values()):
+            raise ValueError(f"the yearly losses are {by_arm}. Each lies between 0 and 1.")
+        return by_arm
+
+
+@promise
 class Limit:
     """A limit at entry on something known of a person then: hsCRP, TBRmax, age, ...; as in ``rule = "above 4 mg/L"``."""
 
@@ -94,160 +144,38 @@ class Limit:
         return str(units.rule(rule))
 
 
-# -- the worlds --------------------------------------------------------------------------------------------------------
+# -- what is asked, of how many ----------------------------------------------------------------------------------------
 @promise
-class Ratio:
-    """The hazard ratio of active arms from some time after randomisation on; of one arm where ``arm`` says so."""
+class Primary:
+    """What the trial is about: an ``endpoint`` of the protocol that is a time to an event, or a ``reading`` of the bank."""
 
-    after: str = "0 days"
-    ratio: float = pydantic.Field(gt=0, le=20)
-    arm: str = ""
+    endpoint: str = ""
+    reading: str = ""
+    baseline: str = ""  # the reading that an analysis of covariance adjusts for
+    day: int = pydantic.Field(default=61, ge=1)  # study day of the reading
+    better: Literal["lower", "higher"] = "lower"
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> Primary:
+        if bool(self.endpoint) == bool(self.reading):
+            raise ValueError('the primary is an endpoint = "MACE" or a reading = "TBRmax, day 61". Say one of them.')
+        return self
+
+
+@promise
+class Variant:
+    """One size of the design: people randomised, and the events at the last look where the looks go by events."""
+
+    people: int = pydantic.Field(ge=4, le=200_000)
+    events: int | None = pydantic.Field(default=None, ge=1, le=200_000)
 
     @property
-    def day(self) -> float:
-        return units.days(self.after)
-
-    @pydantic.field_validator("after")
-    @classmethod
-    def _after(cls, after: str) -> str:
-        return duration(after) if units.days(after) else "0 days"
-
-
-@promise
-class Marker:
-    """A covariate of assumed people: log-normal; hazard ratio and benefit per doubling of it over its median."""
-
-    name: str
-    median: float = pydantic.Field(gt=0)
-    log_sd: float = pydantic.Field(gt=0, le=3)
-    hazard_per_doubling: float = pydantic.Field(default=1.0, gt=0, le=5)
-    ratio_per_doubling: float = pydantic.Field(default=1.0, gt=0, le=5)  # factor on the hazard ratio of active arms
-
-
-@promise
-class Reading:
-    """A measured endpoint of assumed people: level and spread on control, correlation with baseline, effect of active arms."""
-
-    mean: float
-    sd: float = pydantic.Field(gt=0)
-    correlation: float = pydantic.Field(default=0.5, gt=-1, lt=1)
-    difference: float = 0.0  # active less control
-    by_arm: dict[str, float] = dataclasses.field(default_factory=dict)
-    day: int = pydantic.Field(default=61, ge=1)
-
-    def __hash__(self) -> int:
-        return hash((self.mean, self.sd, self.correlation, self.difference, tuple(self.by_arm.items()), self.day))
-
-    def effect(self, arm: str) -> float:
-        return self.by_arm.get(arm, self.difference)
-
-
-@promise
-class Assumed:
-    """A world by assumption: risks of the primary event on control, and hazard ratios; no biology.
-
-    ``risk`` are cumulative risks, ``["6 % by 1 year", "11 % by 2 years"]``: the hazard is even between them and runs on.
-    ``shares`` say how large a part of the primary's events each cause is (the rest of them is shared out as published).
-    """
-
-    risk: tuple[str, ...] = pydantic.Field(min_length=1)
-    ratios: tuple[Ratio, ...] = ()
-    markers: tuple[Marker, ...] = ()
-    readings: dict[str, Reading] = dataclasses.field(default_factory=dict)
-    shares: dict[str, float] = dataclasses.field(default_factory=dict)
-    source: str = ""
-
-    def __hash__(self) -> int:
-        tables = (tuple(self.readings.items()), tuple(self.shares.items()))
-        return hash((self.risk, self.ratios, self.markers, *tables))
-
-    @property
-    def hazard(self) -> tuple[tuple[float, float], ...]:
-        """(day from which, hazard per day) of the primary on control.
-
-        >>> [round(1000 * rate, 4) for _, rate in Assumed(risk=("11 % by 2 years",)).hazard]
-        [0.1595]
+    def name(self) -> str:
         """
-        points = [(0.0, 0.0), *(_risk(one) for one in self.risk)]
-        gathered = [(day, -np.log1p(-risk)) for day, risk in points]
-        return tuple(
-            (a[0], float((b[1] - a[1]) / (b[0] - a[0]))) for a, b in zip(gathered, gathered[1:], strict=False)
-        )
-
-    def ratio(self, arm: str) -> tuple[tuple[float, float], ...]:
-        """(day from which, hazard ratio) of an active arm; what is said of the arm counts before what is said of all."""
-        own = [one for one in self.ratios if one.arm == arm] or [one for one in self.ratios if not one.arm]
-        return tuple((one.day, one.ratio) for one in own) or ((0.0, 1.0),)
-
-    @pydantic.field_validator("shares")
-    @classmethod
-    def _shares(cls, shares: dict[str, float]) -> dict[str, float]:
-        if any(not 0 < one <= 1 for one in shares.values()) or sum(shares.values()) > 1 + 1e-9:
-            raise ValueError(f"the shares are {shares}. Each lies between 0 and 1, and together they are at most 1.")
-        return shares
-
-    @pydantic.model_validator(mode="after")
-    def _rising(self) -> Assumed:
-        points = [_risk(one) for one in self.risk]
-        for (day, risk), (later, more) in zip([(0.0, 0.0), *points], points, strict=False):
-            if not (later > day and risk < more < 1):
-                raise ValueError(
-                    f"the risks {list(self.risk)} do not rise with time. Write cumulative risks below 100 %, the earliest first."
-                )
-        for arm in {one.arm for one in self.ratios}:
-            days = [one.day for one in self.ratios if one.arm == arm]
-            if days and (days[0] != 0 or days != sorted(set(days))):
-                raise ValueError('the hazard ratios need the first one after = "0 days", and later ones in order.')
-        return self
-
-
-def _risk(text: str) -> tuple[float, float]:
-    """(day, risk) of "11 % by 2 years"."""
-    found = _RISK.fullmatch(text)
-    if not found:
-        raise ValueError(f"'{text}' is not a risk. Write it as '11 % by 2 years'.")
-    return units.days(found[2]), float(found[1]) / 100
-
-
-@promise
-class World:
-    """A world that the design is tried in: draws of a posterior, or hazards by assumption.
-
-    ``posterior``: constants of the body as the evidence leaves them at a stage; ``without`` a link of the causal chain
-    (``efficacy``: the drug calms nothing); ``best``: only this share of the draws, those of the largest true effect.
-    ``conduct``: people miss doses and leave treatment as in IVORY (``usual``), or do as planned (``perfect``).
-    """
-
-    name: str = pydantic.Field(min_length=1, max_length=80)
-    label: str = ""
-    posterior: Literal["", "before-ivory", "after-ivory"] = ""
-    without: Literal["", "efficacy", "drug", "loop"] = ""
-    best: float | None = pydantic.Field(default=None, gt=0, lt=1)
-    conduct: Literal["usual", "perfect"] = "usual"
-    assumed: Assumed | None = None
-
-    @property
-    def shown(self) -> str:
-        return self.label or self.name
-
-    @property
-    def null(self) -> bool:
-        """Whether no arm does anything here, so that every success is an error."""
-        if self.assumed is None:
-            return self.without in ("efficacy", "drug")
-        flat = all(one.ratio == 1 for one in self.assumed.ratios)
-        still = all(not one.difference and not any(one.by_arm.values()) for one in self.assumed.readings.values())
-        return flat and still and all(one.ratio_per_doubling == 1 for one in self.assumed.markers)
-
-    @pydantic.model_validator(mode="after")
-    def _one_kind(self) -> World:
-        if bool(self.posterior) == (self.assumed is not None):
-            raise ValueError(
-                f"world '{self.name}' needs either posterior = \"after-ivory\" or a table [worlds.assumed], and not both."
-            )
-        if self.assumed and (self.without or self.best):
-            raise ValueError(f"world '{self.name}' is assumed: nothing can be taken out of it. Remove without and best.")
-        return self
+        >>> Variant(people=3000, events=331).name
+        '3,000 people, 331 events'
+        """
+        return f"{self.people:,} people" + (f", {self.events:,} events" if self.events else "")
 
 
 # -- looks, limits, tests ----------------------------------------------------------------------------------------------
@@ -269,6 +197,19 @@ class Look:
     @property
     def calendar(self) -> float:
         return units.days(self.day)
+
+    @property
+    def clock(self) -> str:
+        """What it goes by: events, fraction, day or people."""
+        return next(name for name in ("events", "fraction", "day", "people") if getattr(self, name))
+
+    def target(self, total: int | None) -> int:
+        """How many events it waits for: its own number, or its fraction of the total.
+
+        >>> Look(fraction=0.5).target(331)
+        166
+        """
+        return round(self.fraction * (total or 0)) if self.fraction else int(self.events or 0)
 
     @pydantic.field_validator("day", "latest")
     @classmethod
@@ -343,9 +284,13 @@ class Futility:
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> Futility:
-        _function_known(self.function, self.parameter if self.function in NEEDS and NEEDS[self.function][0] else ())
+        if self.function in NEEDS and not NEEDS[self.function][0]:
+            object.__setattr__(self, "parameter", ())
+        _function_known(self.function, self.parameter)
         if (self.by != "spending") != bool(self.limit):
-            raise ValueError(f'futility by = "{self.by}" and limit = {list(self.limit)} do not fit: {_LIMITS[self.by]}.')
+            raise ValueError(
+                f'futility by = "{self.by}" and limit = {list(self.limit)} do not fit: {_LIMITS[self.by]}.'
+            )
         if "power" in self.by and any(not 0 < one < 1 for one in self.limit):
             raise ValueError(f"the limits of {self.by} are {list(self.limit)}. Each lies between 0 and 1.")
         if self.binding and self.by not in ("spending", "z"):
@@ -409,7 +354,9 @@ class Test:
         if self.until:
             object.__setattr__(self, "until", duration(self.until))
         if (self.method == "win ratio") != bool(self.levels):
-            raise ValueError('the win ratio compares levels = ["death from any cause", "MACE"]; no other test has levels.')
+            raise ValueError(
+                'the win ratio compares levels = ["death from any cause", "MACE"]; no other test has levels.'
+            )
         return self
 
     @property
@@ -435,7 +382,9 @@ class Secondary:
     def _drawn(self) -> Secondary:
         size = len(self.endpoints)
         if (self.procedure == "graphical") != bool(self.weights):
-            raise ValueError("the graphical procedure needs weights and transitions, and no other procedure takes them.")
+            raise ValueError(
+                "the graphical procedure needs weights and transitions, and no other procedure takes them."
+            )
         if self.weights and (len(self.weights) != size or {len(row) for row in self.transitions} != {size}):
             raise ValueError(f"a graph of {size} endpoints needs {size} weights and {size} rows of {size} transitions.")
         return self

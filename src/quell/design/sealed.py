@@ -19,6 +19,7 @@ from quell.sentences import BadInput
 
 SUMS = "SHA256SUMS"
 LARGEST_SUMS = 200_000_000  # bytes; two million files
+GOES_ON = "What was finished is kept: run the same command again, and it goes on from there."
 _LINE = re.compile(r"([0-9a-f]{64})  (\S[^\n]*)")
 _lent: contextvars.ContextVar[Mapping[str, pathlib.Path]] = contextvars.ContextVar("lent", default={})  # noqa: B039
 
@@ -55,11 +56,17 @@ class Sealed:
                 _append(self.path / SUMS, f"{found}  {name}\n".encode())
         except OSError as error:
             raise BadInput(
-                f"{self.path / name} cannot be written: {error.strerror or error}. What was finished is kept: make "
-                "room, or mend the folder, and run the same command again; it goes on from there."
+                f"{self.path / name} cannot be written: {error.strerror or error}. Make room, or mend the folder. "
+                f"{GOES_ON}"
             ) from None
         self._sums[name] = found
         return self.path / name
+
+    def tidy(self) -> None:
+        """Put the lines in the order of their names, so that the folder does not tell in which order it was filled."""
+        found = _read(self.path / SUMS)
+        with contextlib.suppress(OSError):  # in another order they are as good
+            write_whole(self.path / SUMS, "".join(f"{found[name]}  {name}\n" for name in sorted(found)).encode())
 
 
 def digest(path: pathlib.Path) -> str | None:

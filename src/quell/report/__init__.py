@@ -15,7 +15,7 @@ from markupsafe import Markup
 from quell.analysis.claim import Claims
 from quell.delivery import write_whole
 from quell.protocol import Protocol
-from quell.report import plan, sections, words
+from quell.report import credibility, plan, sections, words
 from quell.report.blocks import Numbering
 from quell.report.sections import Material
 from quell.sentences import BadInput
@@ -45,6 +45,7 @@ class Simulated(TypedDict, total=False):
     truth: Mapping[str, Any] | None  # by name of claim: value and error
     comparisons: Sequence[Any]  # name, unit, published and its limits, q05 to q95, trials, source, role, note
     selection: Sequence[Any]  # estimand, of, and active, control and difference, each with value and error
+    credibility: Mapping[str, Any] | None  # of quell.credibility.of_trial
     key: int | None
 
 
@@ -80,6 +81,10 @@ def build(
     answer = words.answer(claims, protocol, randomised=total, simulated=simulated, truth=of.truth)
     main = sections.main_figure(of, answer.title)
     found = list(_sections(of))
+    told = known.get("credibility")
+    if told:
+        answer = answer._replace(beware=(*answer.beware, *map(_outside, told["applicability"]["sentences"])))
+        found.insert(-1, credibility.of_run(told, of.numbering))
     html = template().render(
         protocol=protocol,
         answer=answer,
@@ -93,6 +98,11 @@ def build(
         style=style(),
     )
     return Page(html=html, files=dict(of.numbering.files))
+
+
+def _outside(sentence: str) -> str:
+    """A warning that a simulation leaves what was studied."""
+    return f"Anything that rests on what nobody has studied: {sentence}"
 
 
 def _sections(of: Material) -> Sequence[Any]:

@@ -11,8 +11,8 @@ import polars as pl
 from markupsafe import Markup
 
 from quell import figures
-from quell.report import words
-from quell.report.blocks import csv
+from quell.report import credibility, words
+from quell.report.blocks import Numbering, Section, csv
 
 NAMES = {
     "il2": "interleukin-2 (before the dose)", "treg": "regulatory T cells", "treg_percent": "regulatory T cells, % of CD4",
@@ -55,9 +55,16 @@ def build(found: Mapping[str, Any]) -> tuple[str, dict[str, bytes]]:
         groups=[_group(found, title, names) for title, names in GROUPS.items()],
         table=_table(found),
         harms=[(name.replace("_", " "), f"{100 * share:.0f} %") for name, share in found["harms"].items()],
+        credibility=_credibility(found),
         provenance=_provenance(found),
     )
     return html, {"response.csv": csv(frame(found))}
+
+
+def _credibility(found: Mapping[str, Any]) -> Section | None:
+    """What the simulation may be used for, where the result says so."""
+    told = found.get("credibility")
+    return credibility.of_run(told, Numbering()) if told else None
 
 
 def frame(found: Mapping[str, Any]) -> pl.DataFrame:
@@ -138,6 +145,7 @@ def _provenance(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Patients",
             f"{found['patients']:,} of the population '{found['population']}'; quantiles {found['quantiles']}",
         ),
+        ("World", found["world"]),
         ("Structures", structures),
         ("Numerical error", _error(found["numerical_error"])),
         ("Key", str(found["key"])),
