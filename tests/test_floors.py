@@ -15,7 +15,7 @@ FLOORS: list[list[set[str]]] = [
     [{"allocation", "posterior"}, {"trial", "calibrate"}, {"applicability"}],
     [{"design"}, {"impact", "exam"}, {"response"}, {"credibility"}],
     [{"figures"}, {"report"}],
-    [{"verbs", "exam_verb", "own_verb"}, {"cli", "web"}],
+    [{"verbs", "exam_verb", "own_verb", "design_verb"}, {"cli", "web"}],
 ]
 # What a room may see of the floors below: less than everything, by design.
 SEES = {

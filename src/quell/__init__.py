@@ -22,6 +22,7 @@ _WHERE = {
     "truth": "quell.trial",
     "analyse": "quell.analysis.plan",
     "repeat": "quell.design",
+    "Design": "quell.design.declared",
     "respond": "quell.response",
     "read_study": "quell.exchange",
     "page": "quell.report:build",

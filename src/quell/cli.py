@@ -85,24 +85,97 @@ def analyse(
 
 @app.command()
 def repeat(
-    protocol: Annotated[str, typer.Argument(help="A built-in protocol or a TOML file.")],
-    trials: Annotated[int, typer.Option("--trials", help="How many trials to simulate.", min=2, max=10_000_000)] = 2000,
+    design: Annotated[
+        str, typer.Argument(help="A design (ivory-3, or a TOML file), or a protocol: built-in name or TOML file.")
+    ],
+    trials: Annotated[
+        int, typer.Option("--trials", help="How many trials to simulate, in each world.", min=2, max=10_000_000)
+    ] = 2000,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="Another design to compare with on the same trials.")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option("--target", help="Chance of success, such as 0.9, whose smallest size is sought.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, dask, slurm, a scheduler's address, or a TOML file.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option("--workers", help="How many; as many as cores unless said.")] = None,
     out: Out = None,
     key: Key = 2026,
     world: World = "prior",
     without: Without = "",
     uncertain: Annotated[
-        bool, typer.Option("--uncertain", help="Draw the body's parameters anew for every trial.")
+        bool, typer.Option("--uncertain", help="Draw the body's parameters anew for every trial of a protocol.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Simulate and analyse many trials: effect, spread, power, bias and coverage, each with its Monte Carlo error."""
-    from quell import verbs
+    """Simulate and analyse many trials: success, size, time, bias and coverage, each with its Monte Carlo error."""
+    from quell import design_verb, verbs
 
     with _telling("quell repeat") as tell:
-        found = verbs.repeat(
-            protocol, folder=out, trials=trials, key=key, world=world, without=without, uncertain=uncertain, tell=tell
+        if design_verb.is_design(design):
+            asked: dict[str, Any] = {"against": against or [], "target": target, "engine": engine, "workers": workers}
+            found = design_verb.repeat(design, folder=out, trials=trials, key=key, tell=tell, **asked)
+        else:
+            how: dict[str, Any] = {"key": key, "world": world, "without": without, "uncertain": uncertain}
+            found = verbs.repeat(design, folder=out, trials=trials, tell=tell, **how)
+    _finish(found, as_json)
+
+
+@app.command()
+def optimise(
+    protocol: Annotated[str, typer.Argument(help="Whose people: a built-in protocol or a TOML file.")] = "ivory",
+    world: Annotated[str, typer.Option("--world", help="before-ivory or after-ivory.")] = "after-ivory",
+    horizon: Annotated[str, typer.Option("--horizon", help='Over how long, such as "2 years".')] = "2 years",
+    burden: Annotated[
+        str, typer.Option("--burden", help='What one prevented event outweighs: "25000 injections; 500 fevers".')
+    ] = "",
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", help='A limit, such as "teff=10 %" or "treg=none".')
+    ] = None,
+    beyond: Annotated[bool, typer.Option("--beyond", help="Doses above the highest studied, too.")] = False,
+    draws: Annotated[int, typer.Option("--draws", help="Sets of the body's constants.", min=4, max=1500)] = 64,
+    people: Annotated[int, typer.Option("--people", help="People of each draw.", min=4, max=1000)] = 16,
+    out: Out = None,
+    key: Key = 2026,
+    as_json: Json = False,
+) -> None:
+    """The dose and schedule of the best benefit against burden within limits, and how sure that is."""
+    from quell import design_verb
+
+    asked: dict[str, Any] = {"stage": world, "horizon": horizon, "beyond": beyond, "draws": draws, "people": people}
+    with _telling("quell optimise") as tell:
+        found = design_verb.optimise(
+            protocol, folder=out, key=key, worth=burden, limits=limit or [], tell=tell, **asked
         )
+    _finish(found, as_json)
+
+
+@app.command()
+def impact(
+    design: Annotated[str, typer.Argument(help="A design whose people's lives tell the effect, such as ivory-3.")] = "",
+    hazard_ratio: Annotated[
+        str, typer.Option("--hazard-ratio", help='Or the effect by hand: "0.7 (0.5 to 0.98)".')
+    ] = "",
+    lasts: Annotated[str, typer.Option("--lasts", help='How long it lasts: "2 years", or life.')] = "2 years",
+    world: Annotated[str, typer.Option("--world", help="The design's world; its first unless said.")] = "",
+    country: Annotated[str, typer.Option("--country", help="Whose numbers: uk.")] = "uk",
+    inputs: Annotated[
+        pathlib.Path | None, typer.Option("--inputs", help="A TOML file with other inputs.", metavar="FILE")
+    ] = None,
+    price: Annotated[float | None, typer.Option("--price", help="Of a course, if known.", min=0)] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Draws of all inputs.", min=20, max=20_000)] = 1000,
+    out: Out = None,
+    key: Key = 2026,
+    as_json: Json = False,
+) -> None:
+    """What a trial's effect would mean for a country: events averted, number needed to treat, years of life, cost."""
+    from quell import design_verb
+
+    asked: dict[str, Any] = {"lasts": lasts, "country": country, "inputs": inputs, "price": price, "draws": draws}
+    with _telling("quell impact") as tell:
+        found = design_verb.impact(design, ratio=hazard_ratio, folder=out, key=key, world=world, tell=tell, **asked)
     _finish(found, as_json)
 
 
@@ -169,13 +242,25 @@ def calibrate(
     quick: Annotated[
         bool, typer.Option("--quick", help="Every step with a twentieth of the work: a check, not for use.")
     ] = False,
+    study: Annotated[
+        pathlib.Path | None,
+        typer.Option("--study", metavar="DIR", help="A folder with your own study: fit the model to its people."),
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="The protocol that study followed.")] = "ivory",
+    quantity: Annotated[
+        list[str] | None, typer.Option("--quantity", help="A quantity of the study to fit; the usual ones unless said.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit the body to published studies from scratch; a run that was stopped goes on where it was."""
-    from quell import verbs
+    """Fit the body to published studies from scratch, or to your own study; what was stopped goes on where it was."""
+    from quell import own_verb, verbs
 
     with _telling("quell calibrate") as tell:
-        found = verbs.calibrate(folder=out, key=key, quick=quick, tell=tell)
+        if study is None:
+            found = verbs.calibrate(folder=out, key=key, quick=quick, tell=tell)
+        else:
+            how: dict[str, Any] = {"key": key, "quick": quick, "quantities": quantity or []}
+            found = own_verb.own_study(study, protocol, folder=out, tell=tell, **how)
     _finish(found, as_json)
 
 
@@ -276,8 +361,8 @@ def main() -> None:
     except BadInput as error:
         print(f"quell: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("quell: interrupted; nothing was left half-written.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"quell: {stopped or 'interrupted; nothing was left half-written.'}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -193,7 +193,7 @@ def front(points: Sequence[Mapping[str, float]], less: Sequence[str], more: Sequ
     [True, False]
     """
     good = np.array([[-point[name] for name in less] + [point[name] for name in more] for point in points])
-    beaten = (good[None] >= good[:, None]).all(-1) & (good[None] > good[:, None]).any(-1)
+    beaten = np.all(good[None] >= good[:, None], axis=-1) & np.any(good[None] > good[:, None], axis=-1)
     return [bool(x) for x in ~beaten.any(axis=1)]
 
 

@@ -50,12 +50,12 @@ def cells(design: Design) -> list[Cell]:
     >>> Cell("after-ivory", 1) in cells(Design.load("ivory-3"))
     True
     """
-    return [
-        Cell(world.name, variant)
-        for world in design.worlds
-        for variant in range(len(design.variants))
-        if not world.variants or variant + 1 in world.variants
-    ]
+    sizes = range(len(design.variants))
+    found = []
+    for world in design.worlds:
+        chosen = [variant for variant in sizes if variant + 1 in world.variants]  # a design may have fewer sizes than
+        found += [Cell(world.name, variant) for variant in chosen or sizes]  # the one from which it takes its worlds
+    return found
 
 
 def banks(

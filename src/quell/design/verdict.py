@@ -79,6 +79,9 @@ class Verdict:
             "sizes": {world: self._between_sizes(world) for world in self._worlds_of_many()},
             "classical": classical(design),
             "examples": answers.examples(self.tables[Cell(self.main, self.sizes(self.main)[-1])]),
+            "truth_of_main": answers.estimation(self.tables[Cell(self.main, self.sizes(self.main)[-1])])["truth"],
+            "population": design.plan.population.description,
+            "protocol_assumptions": [{"about": one.about, "text": one.text} for one in design.plan.assumptions],
             "assumptions": list(design.assumptions),
             "declared": design.declared(),
         }
@@ -107,7 +110,7 @@ def compared(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     success = {name: table["success"].to_numpy().astype(float) for name, table in tables.items()}
     less = [name for name in ("enrolled", "duration", "cost") if all(name in one.columns for one in tables.values())]
     points = {
-        name: {"success": float(success[name].mean())} | {one: float(table[one].cast(pl.Float64).mean() or 0.0) for one in less}
+        name: {"success": float(success[name].mean())} | {one: float(np.mean(table[one].to_numpy())) for one in less}
         for name, table in tables.items()
     }  # fmt: skip
     kept = answers.front(list(points.values()), less, ["success"])
@@ -147,6 +150,7 @@ def classical(design: Design, power: float = POWER) -> list[dict[str, Any]]:
     if not design.timed:
         return []
     factor = inflation(limits(_plan(design)).boundaries, power)
+    bare = inflation(limits(_plan(design.but(futility=None))).boundaries, power)
     share = design.ratio[0] / (design.ratio[0] + design.ratio[1])
     risk = PLANNED_RISK[0]
     found = []
@@ -155,6 +159,7 @@ def classical(design: Design, power: float = POWER) -> list[dict[str, Any]]:
         both = share * risk + (1 - share) * (1 - (1 - risk) ** ratio)
         found.append(
             {"ratio": ratio, "power": power, "fixed": fixed, "events": math.ceil(fixed * factor), "inflation": factor}
+            | {"events_without_futility": math.ceil(fixed * bare)}
             | {"people": math.ceil(fixed * factor / both), "risk": risk, "days": PLANNED_RISK[1]}
         )
     return found
