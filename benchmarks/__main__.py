@@ -18,6 +18,7 @@ PARTS = (
     "trials",
     "designs",
     "calibration",
+    "bank",
 )
 
 if __name__ == "__main__":
