@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -19,6 +20,7 @@ from quell.delivery import write_whole
 
 KEPT = pathlib.Path(__file__).parent.parent / "docs" / "parts" / "calibration-ranks.json"
 STUDIES, KEY = 100, 31
+MOST = 8  # fits of one process: each compiles its own programs, which in the end fill its maps of memory
 
 
 def main() -> None:
@@ -31,17 +33,27 @@ def main() -> None:
     summaries = Summaries(terms, where, folder)
     first, active = ranks.begun(summaries, keys.root(KEY))
     alone = Summaries(terms, where)
-    found = []
+    found, fitted = [], 0
     for number in range(studies):
         place = folder / "ranks" / f"{number:03}.json"
         if not place.exists():
             if time.monotonic() > until:
-                break
+                continue
             done = ranks.rank(number, first, active, sample.data(terms), alone, keys.root(KEY))
             write_whole(place, json.dumps(done).encode())
+            fitted += 1
+            if fitted == MOST and time.monotonic() < until:
+                _afresh(until)
             print(f"study {number}: share {done['share']:.2f}, k {done['pareto_k']:.2f}", flush=True)
         found.append(json.loads(place.read_text("utf-8")))
     KEPT.write_text(json.dumps(summary(found, where, ranks.informed(active, where)), indent=1) + "\n", "utf-8")
+
+
+def _afresh(until: float) -> None:
+    """Go on in a new process, with what is left of the time."""
+    left = [] if until > 1e8 else [str(until - time.monotonic())]
+    studies = sys.argv[2:3] or [str(STUDIES)]
+    os.execv(sys.executable, [sys.executable, "-m", "tools.calibration_ranks", sys.argv[1], *studies, *left])
 
 
 def summary(found: list[dict], where: space.Space, informed: tuple[int, ...]) -> dict:

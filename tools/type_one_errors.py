@@ -29,6 +29,7 @@ from quell.delivery import write_whole
 from quell.design import answers, bank, conduct, limits, scene
 from quell.design.declared import Design
 
+TABLE = pathlib.Path(__file__).parent.parent / "docs" / "type-one-errors.md"
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "parts" / "type-one-errors.json"
 STOPS = "stops for futility and harm that do not bind are overruled"
 WORLDS = ("null", "scan-only", "no-efficacy")
@@ -92,6 +93,30 @@ def row(job: conduct.Job, trials: int, pool: concurrent.futures.Executor) -> dic
     }
 
 
+def page(rows: list[dict]) -> str:
+    """The table as Markdown.
+
+    >>> row = {"design": "a", "world": "null", "size": "9 people", "trials": 1000, "value": 0.02, "error": 0.004, "level": 0.025}
+    >>> page([row]).splitlines()[-1]
+    '| a | null | 9 people | 1,000 | 2.00 % ± 0.40 | 2.50 % |'
+    """
+    lines = [
+        "# Success where nothing works",
+        "",
+        "Made by `python -m tools.type_one_errors`; do not edit it. Each row: trials without any effect, stops for futility and harm that",
+        "do not bind overruled, so that nothing but the rule itself keeps the level. `scan-only`: the drug moves the scan and no event.",
+        "",
+        "| Design | World | Size | Trials | Type I error, one-sided | Level laid down |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in rows:
+        said = f"{100 * one['value']:.2f} % ± {100 * one['error']:.2f}"
+        lines.append(
+            f"| {one['design']} | {one['world']} | {one['size']} | {one['trials']:,} | {said} | {100 * one['level']:.2f} % |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     told.add_argument("--trials", type=int, default=100_000)
@@ -116,6 +141,7 @@ def main() -> None:
             rest = [one for one in known["rows"] if (one["design"], one["world"]) != (found["design"], found["world"])]
             known = {"stops": STOPS, "rows": sorted([*rest, found], key=lambda one: (one["design"], one["world"]))}
             write_whole(asked.keep, (json.dumps(known, indent=1) + "\n").encode())
+            write_whole(TABLE, page(known["rows"]).encode())
             said = [f"{100 * found[name]:.2f}" for name in ("value", "error", "level")]
             print(f"{job.name}: {said[0]} % ± {said[1]}, laid down {said[2]} %", flush=True)
 

@@ -291,9 +291,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Say what an input is and whether it can be used."""
-    from quell import verbs
+    from quell import design_verb, verbs
 
-    found = verbs.check(what, protocol)
+    found = design_verb.check(what) if design_verb.is_design(what) else verbs.check(what, protocol)
     if show and "toml" in found:
         print(found["toml"], end="")
         return

@@ -67,6 +67,24 @@ def repeat(
     return _delivered(told, found, folder)
 
 
+def check(name: str) -> dict[str, Any]:
+    """What a design is: its worlds, sizes, looks and the limits that follow."""
+    from quell.design import verdict
+    from quell.design.declared import Design
+
+    design = Design.load(name)
+    sizes = [verdict.limits_of(design, number) for number in range(len(design.variants))]
+    lines = [
+        f"{design.name}: {design.title or design.question}",
+        f"  {' against '.join([', '.join(design.active), design.control])} (protocol {design.plan.name}); {len(design.looks)} looks, "
+        f"{len(design.worlds)} worlds; fingerprint {design.fingerprint}",
+        *(f"  {one['size']}: success at Z of {', '.join(f'{z:.2f}' for z in one['limits']['upper'])}" for one in sizes),
+    ]
+    told = {"kind": "design", "design": design.name, "fingerprint": design.fingerprint, "protocol": design.plan.name}
+    told |= {"worlds": [one.name for one in design.worlds], "sizes": sizes, "problems": [], "toml": design.text()}
+    return told | {"lines": lines}
+
+
 def _smallest(found: Any, target: float, tell: Tell) -> dict[str, Any]:
     from quell.design import alternatives
 

@@ -135,7 +135,7 @@ def test_a_larger_trial_contains_the_smaller_one() -> None:
     crowds = []
     for variant in (0, 1):
         of = scene.game(sizes, variant, "effect", (), 1)
-        crowds.append(conduct.rules_of(of).recruit(np.arange(5)).crowd)
+        crowds.append(conduct.general_rules(of).recruit(np.arange(5)).crowd)
     for name in ("arrival", "person", "arm", "time", "lost"):
         small, large = getattr(crowds[0], name), getattr(crowds[1], name)
         assert np.array_equal(small, large[..., : small.shape[-1]]), name
@@ -143,7 +143,8 @@ def test_a_larger_trial_contains_the_smaller_one() -> None:
 
 def test_worlds_share_people_and_chance() -> None:
     crowds = [
-        conduct.rules_of(scene.game(PLAIN, 0, world, (), 1)).recruit(np.arange(5)).crowd for world in ("null", "effect")
+        conduct.general_rules(scene.game(PLAIN, 0, world, (), 1)).recruit(np.arange(5)).crowd
+        for world in ("null", "effect")
     ]
     assert np.array_equal(crowds[0].arrival, crowds[1].arrival) and np.array_equal(crowds[0].person, crowds[1].person)
     control = crowds[0].arm == 0
@@ -257,7 +258,7 @@ def test_people_before_the_gate_can_be_left_out() -> None:
 
 def test_a_promising_zone_adds_only_where_it_is_promising() -> None:
     of = scene.game(ADAPTIVE["promising zone"], 0, "effect", (), 1)
-    course = conduct.play(of, conduct.rules_of(of), np.arange(300))
+    course = conduct.play(of, conduct.general_rules(of), np.arange(300))
     going = course.look == 2
     more = course.target[:, 1] > 90
     assert more.any() and (~more & going).any()
@@ -268,7 +269,7 @@ def test_a_promising_zone_adds_only_where_it_is_promising() -> None:
 
 def test_fixed_weights_change_nothing_where_nothing_was_changed() -> None:
     of = scene.game(ADAPTIVE["promising zone"], 0, "effect", (), 1)
-    course = conduct.play(of, conduct.rules_of(of), np.arange(200))
+    course = conduct.play(of, conduct.general_rules(of), np.arange(200))
     kept = (course.look == 2) & (course.target[:, 1] == 90)
     gap = np.abs(course.combined[kept, 1] - course.z[kept, 1, 0])
     assert np.median(gap) < 0.05  # information as it was, not as planned, is all that differs
@@ -298,7 +299,7 @@ def test_a_subgroup_that_alone_benefits_is_chosen() -> None:
     marker = (Marker(name="hsCRP", median=9.2, log_sd=1.2, ratio_per_doubling=0.7),)
     world = World(name="some", assumed=Assumed(risk=RISK, ratios=(Ratio(ratio=1.0),), markers=marker))
     of = scene.game(ADAPTIVE["adaptive enrichment"].but(worlds=(world,)), 0, "some", (), 1)
-    course = conduct.play(of, conduct.rules_of(of), np.arange(200))
+    course = conduct.play(of, conduct.general_rules(of), np.arange(200))
     assert course.subgroup.mean() > 0.2
     late = np.floor(course.crowd.arrival) > course.day[:, :1]
     outside = late & (course.people.arm >= 0) & ~course.marked(of) & course.subgroup[:, None]
@@ -307,7 +308,7 @@ def test_a_subgroup_that_alone_benefits_is_chosen() -> None:
 
 def test_response_adaptive_allocation_favours_the_better_arm() -> None:
     of = scene.game(ADAPTIVE["response-adaptive"], 0, "effect", (), 1)
-    course = conduct.rules_of(of).recruit(np.arange(100))
+    course = conduct.general_rules(of).recruit(np.arange(100))
     shares = [course.crowd.arm[course.period == number].mean() for number in range(3)]
     assert abs(shares[0] - 0.5) < 0.02 and shares[2] > 0.55
 
@@ -315,7 +316,7 @@ def test_response_adaptive_allocation_favours_the_better_arm() -> None:
 def test_limits_at_entry_are_kept_and_screening_is_counted() -> None:
     design = PLAIN.but(entry=(MARKED,))
     of = scene.game(design, 0, "null", (), 1)
-    course = conduct.rules_of(of).recruit(np.arange(20))
+    course = conduct.general_rules(of).recruit(np.arange(20))
     assert (of.scene.bank.covariates["hsCRP"][0, course.crowd.person] > 9).all()
     found = played(design, "null", 20)
     assert 1.8 < found["screened"].mean() / found["enrolled"].mean() < 2.3
@@ -323,7 +324,7 @@ def test_limits_at_entry_are_kept_and_screening_is_counted() -> None:
 
 def test_loss_differs_by_arm_where_it_is_said_to() -> None:
     design = PLAIN.but(dropout=Dropout(per_year=0.05, by_arm={"aldesleukin": 0.4}))
-    crowd = conduct.rules_of(scene.game(design, 0, "null", (), 1)).recruit(np.arange(20)).crowd
+    crowd = conduct.general_rules(scene.game(design, 0, "null", (), 1)).recruit(np.arange(20)).crowd
     shares = [(crowd.lost[crowd.arm == arm] < 365.25).mean() for arm in (0, 1)]
     assert shares[0] == pytest.approx(0.05, abs=0.01) and shares[1] == pytest.approx(0.4, abs=0.02)
 
@@ -359,7 +360,7 @@ def test_harm_and_futility_are_told_apart() -> None:
     worse = World(name="worse", assumed=Assumed(risk=RISK, ratios=(Ratio(ratio=3.0),)))
     design = Design.load("ivory-3").but(variants=SMALL, recruitment=SITES, worlds=(worse,), looks=LOOKS, secondary=None)
     of = scene.game(design, 0, "worse", (), 1)
-    course = conduct.play(of, conduct.rules_of(of), np.arange(200))
+    course = conduct.play(of, conduct.general_rules(of), np.arange(200))
     assert (course.reason == HARM).mean() > 0.6 and not (course.reason == EFFICACY).any()
     at_first = course.combined[(course.reason == FUTILITY) & (course.look == 1), 0]
     assert (at_first > limits.limits(limits.watch(of)).harm[0]).all()
@@ -367,7 +368,7 @@ def test_harm_and_futility_are_told_apart() -> None:
 
 def test_allocation_keeps_its_ratio_within_sites() -> None:
     design = PLAIN.but(allocation=Allocation(within="site", ratio=(1, 2), block=3))
-    crowd = conduct.rules_of(scene.game(design, 0, "null", (), 1)).recruit(np.arange(10)).crowd
+    crowd = conduct.general_rules(scene.game(design, 0, "null", (), 1)).recruit(np.arange(10)).crowd
     for trial, site in itertools.product(range(10), range(10)):
         arms = crowd.arm[trial, crowd.site[trial] == site]
         assert abs(2 * (arms == 0).sum() - (arms == 1).sum()) <= 4  # at most one block is open
@@ -386,7 +387,7 @@ def test_the_level_is_kept_under_every_adaptive_rule(name: str) -> None:
 @pytest.mark.slow
 def test_choosing_an_arm_and_testing_it_alone_would_not_keep_the_level() -> None:
     of = scene.game(ADAPTIVE["dose by outcome"].but(select=Select(by="z", least=-10.0)), 0, "null", (), 1)
-    rules = conduct.rules_of(of)
+    rules = conduct.general_rules(of)
 
     class Naive(One):
         def __call__(self, course, rows, look):  # type: ignore[no-untyped-def]

@@ -44,13 +44,12 @@ def middle(design: Design) -> int:
 
 
 def worlds_compared(verdict: Verdict) -> list[str]:
-    """The main world, one without any effect, and those by assumption tried at the middle size."""
+    """The main world, and of those by assumption at the middle size the first with an effect and the first without."""
     design, at = verdict.design, middle(verdict.design)
-    return [
-        one.name
-        for one in design.worlds
-        if Cell(one.name, at) in verdict.tables and (one.name == verdict.main or one.assumed)
-    ]
+    tried = [one for one in design.worlds if Cell(one.name, at) in verdict.tables]
+    assumed = [one for one in tried if one.assumed and one.name != verdict.main]
+    chosen = [next((one for one in assumed if one.null is null), None) for null in (False, True)]
+    return [one.name for one in (design.world(verdict.main), *chosen) if one and one in tried]
 
 
 def against(

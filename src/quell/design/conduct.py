@@ -15,17 +15,19 @@ import numpy as np
 import polars as pl
 
 from quell import units
-from quell.design.adapt import Adapt, Gate, adapt_of
+from quell.design import plain
+from quell.design.adapt import Adapt, Gate, Nothing, adapt_of
 from quell.design.combine import Comparisons, comparisons_of
-from quell.design.course import EFFICACY, GATE, REASONS, Course, Game, some
-from quell.design.cut import Cut, cut_of, held
+from quell.design.course import EFFICACY, REASONS, Course, Game
+from quell.design.cut import Cut, cut_of
 from quell.design.declared import Design, DesignError
 from quell.design.judge import Judge, judge_of
 from quell.design.limits import adjusted
+from quell.design.record import Record, Whole
 from quell.design.recruit import Recruit, Responding, candidates
 from quell.design.scene import game
 from quell.design.secondary import further
-from quell.design.statistic import Data, Statistic, statistic_of
+from quell.design.statistic import Statistic, statistic_of
 from quell.sentences import near
 
 CHUNK = 250  # trials
@@ -77,10 +79,30 @@ class Rules:
     comparisons: Comparisons
     judge: Judge
     adapt: Adapt
+    record: Record
 
 
 def rules_of(of: Game) -> Rules:
-    """The rules that a design declares."""
+    """The rules that a design declares, by the plain ones where they are the same."""
+    return plain_rules(of) if plain.is_plain(of) else general_rules(of)
+
+
+def plain_rules(of: Game) -> Rules:
+    """The rules of a plain design."""
+    return Rules(
+        recruit=plain.Recruit(of, plain.world_of(of)),
+        gate=None,
+        cuts=(plain.Cut(),) * len(of.design.looks),
+        statistic=statistic_of(of),
+        comparisons=plain.Compared(),
+        judge=judge_of(of),
+        adapt=Nothing(),
+        record=plain.Record(of, plain.parts_of(of)),
+    )
+
+
+def general_rules(of: Game) -> Rules:
+    """The rules of any design."""
     statistic = statistic_of(of)
     comparisons, number = comparisons_of(of, statistic)
     usual = Recruit(of, candidates(of), number)
@@ -93,6 +115,7 @@ def rules_of(of: Game) -> Rules:
         comparisons=comparisons,
         judge=judge,
         adapt=adapt_of(of, usual),
+        record=Whole(of, statistic),
     )
 
 
@@ -105,7 +128,7 @@ def play(of: Game, rules: Rules, trials: np.ndarray) -> Course:
         rows = course.running
         if not len(rows):
             break
-        held(course, rows, look, cut(course, rows, look), of.design.horizon_days)
+        course.day[rows, look] = cut(course, rows, look)
         rules.comparisons(course, rows, look)
         rules.judge(course, rows, look)
         course = rules.adapt(course, look)
@@ -146,7 +169,7 @@ def rows(of: Game, rules: Rules, course: Course) -> pl.DataFrame:
     """One row for each trial of a course that has ended."""
     every, last = np.arange(len(course.trial)), np.maximum(course.look - 1, 0)
     end = course.day[every, last].astype(np.int64)
-    came, screened = _enrolled(of, course, end)
+    came, screened = _enrolled(of, rules, course, end)
     success = course.reason == EFFICACY
     columns = {
         "trial": course.trial,
@@ -162,7 +185,7 @@ def rows(of: Game, rules: Rules, course: Course) -> pl.DataFrame:
         "surrogate": course.surrogate[:, 0],
         "surrogate_se": course.surrogate[:, 1],
         **_by_look(course),
-        **further(of, course, end),
+        **further(of, course, end, rules.record.tests),
     }
     costs = of.design.costs
     if costs:
@@ -174,22 +197,12 @@ def rows(of: Game, rules: Rules, course: Course) -> pl.DataFrame:
     return found.with_columns(pl.col(pl.Float64, pl.Float32).fill_nan(None))
 
 
-def _enrolled(of: Game, course: Course, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _enrolled(of: Game, rules: Rules, course: Course, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """People randomised by the end of each trial, and people screened for them."""
-    people = taken_in(of, course)
-    came = (people & (np.floor(course.crowd.arrival) <= end[:, None])).sum(-1)
-    last = (people & (np.floor(course.crowd.arrival) <= end[:, None])) * np.arange(1, people.shape[1] + 1)
-    seen = np.take_along_axis(course.screened, np.maximum(last.max(-1) - 1, 0)[:, None], -1)[:, 0]
+    came, seen = rules.record.enrolled(course, end)
     each = of.scene.bank.covariates.get("screened")
     factor = 1.0 if each is None else each.mean(-1)[course.crowd.draw]
     return came, np.where(came > 0, np.round(seen * factor), 0).astype(np.int64)
-
-
-def taken_in(of: Game, course: Course) -> np.ndarray:
-    """Who is randomised if the trial lasts, (trials, n), whatever became of the arm."""
-    if of.design.enrich:
-        return course.people.arm >= 0
-    return np.arange(course.crowd.arm.shape[1]) < course.wanted[:, None]
 
 
 def _by_look(course: Course) -> dict[str, np.ndarray]:
@@ -209,28 +222,12 @@ def _by_look(course: Course) -> dict[str, np.ndarray]:
 
 def _estimated(of: Game, rules: Rules, course: Course, end: np.ndarray) -> dict[str, np.ndarray]:
     """The estimate at the end, its error, what is said of it after the stop, and the truth."""
-    trials = len(course.trial)
-    value, se = np.full((2, trials), np.nan)
-    for arm in range(1, len(of.design.arms)):
-        here = np.flatnonzero((course.arm == arm) & (course.reason != GATE))
-        if len(here):
-            effect = rules.statistic.effect(_final(of, course, here, end, arm))
-            value[here], se[here] = effect.value, effect.se
-    lower, middle, upper = value - WIDE * se, np.full(trials, np.nan), value + WIDE * se
+    value, se = rules.record.effect(course, end)
+    lower, middle, upper = value - WIDE * se, np.full(len(value), np.nan), value + WIDE * se
     if of.design.estimates.startswith("median"):
         lower, middle, upper = _adjusted(rules, course, value, se)
     truth = of.scene.truth[course.subgroup.astype(int), course.arm - 1, course.crowd.draw]
     return {"estimate": value, "se": se, "adjusted": middle, "lower": lower, "upper": upper, "truth": truth}
-
-
-def _final(of: Game, course: Course, here: np.ndarray, end: np.ndarray, arm: int) -> Data:
-    """What the estimate at the end is made from."""
-    people = some(course.people, here)
-    if of.design.enrich:
-        outside = course.subgroup[here, None] & ~course.marked(of)[here]
-        people = people._replace(arm=np.where(outside, np.int8(-1), people.arm))
-    strata = course.period if len(course.period) == 1 else course.period[here]
-    return Data(people, end[here], (0, arm), strata if strata.any() else None, course, here)
 
 
 def _adjusted(rules: Rules, course: Course, value: np.ndarray, se: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from quell.design.components import part_times
 from quell.design.crowd import Bank, Crowd, Fates
 from quell.design.declared import DEATHS, Design
+from quell.design.kernel_plain import Kept
 from quell.design.kernels import LONGEST, NEVER, Followed, first, followed
 from quell.design.parts import Variant
 
@@ -81,6 +82,7 @@ class Course(NamedTuple):
     look: np.ndarray  # (T,) look at which it ended, from 1; 0 at the gate
     reason: np.ndarray  # (T,) int8 place in REASONS; 0 while running
     surrogate: np.ndarray  # (T, 2) difference and its standard error
+    kept: Kept | None = None  # of a plain design: in place of people and of a crowd, which are empty
 
     @property
     def running(self) -> np.ndarray:
@@ -98,16 +100,22 @@ class Course(NamedTuple):
 
 def begun(game: Game, trial: np.ndarray, crowd: Crowd, screened: np.ndarray, comparisons: int) -> Course:
     """A chunk before anything is looked at; the crowd's times are worked out here."""
-    trials, looks = len(trial), len(game.design.looks)
     crowd = crowd._replace(time=first(game.scene.fates, crowd))
-    wanted = np.full(trials, game.variant.people)
-    nothing = np.full((trials, looks, comparisons), np.nan)
+    course = blank(game, trial, crowd, comparisons)
+    people, period = taken(watched(game, crowd, 0), course.wanted), np.zeros((1, crowd.arm.shape[1]), np.int16)
+    return course._replace(screened=screened, people=people, period=period)
+
+
+def blank(game: Game, trial: np.ndarray, crowd: Crowd, comparisons: int) -> Course:
+    """A chunk of which nothing is known but its crowd."""
+    trials, looks = len(trial), len(game.design.looks)
+    nothing, nobody = np.full((trials, looks, comparisons), np.nan), np.zeros((trials, 0), np.int32)
     return Course(
         trial=trial,
         crowd=crowd,
-        screened=screened,
-        people=taken(watched(game, crowd, 0), wanted),
-        period=np.zeros((1, crowd.arm.shape[1]), np.int16),
+        screened=np.zeros((0, 0), np.int32),
+        people=Followed(nobody, nobody, nobody, nobody.astype(np.int8)),
+        period=np.zeros((1, 0), np.int16),
         stage=np.zeros((1, 1), bool),
         day=np.full((trials, looks), NEVER, np.int32),
         events=np.zeros((trials, looks), np.int64),
@@ -116,7 +124,7 @@ def begun(game: Game, trial: np.ndarray, crowd: Crowd, screened: np.ndarray, com
         information=nothing.copy(),
         combined=nothing[..., 0].copy(),
         target=np.broadcast_to(game.targets, (trials, looks)).copy(),
-        wanted=wanted,
+        wanted=np.full(trials, game.variant.people),
         arm=np.ones(trials, np.int8),
         subgroup=np.zeros(trials, bool),
         look=np.zeros(trials, np.int64),

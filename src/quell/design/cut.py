@@ -57,16 +57,23 @@ class ByPeople:
 def cut_of(game: Game, look: Look) -> Cut:
     """The rule for a look; without ``latest`` a look waits until everybody has lived as long as the bank's people do."""
     latest = math.floor(Look(day=look.latest).calendar) if look.latest else NEVER
+    horizon = game.design.horizon_days
     if look.clock == "day":
-        return ByCalendar(math.floor(look.calendar))
+        return Held(ByCalendar(math.floor(look.calendar)), horizon)
     if look.clock == "people":
-        return ByPeople(look.people or 1.0, game.design.primary.day, latest)
-    return ByEvents(latest)
+        return Held(ByPeople(look.people or 1.0, game.design.primary.day, latest), horizon)
+    return Held(ByEvents(latest), horizon)
 
 
-def held(course: Course, rows: np.ndarray, look: int, day: np.ndarray, horizon: int) -> None:
-    """Write down when a look is held: after the one before it, and never later than anybody has lived."""
-    entry = course.people.entry[rows]
-    end = np.where(entry < NEVER, entry, 0).max(-1) + horizon
-    before = course.day[rows, look - 1] if look else np.zeros(len(rows), np.int32)
-    course.day[rows, look] = np.maximum(np.minimum(day, end), before)
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A look's own day, but after the look before it, and never later than anybody has lived."""
+
+    usual: Cut
+    horizon: int
+
+    def __call__(self, course: Course, rows: np.ndarray, look: int) -> np.ndarray:
+        entry = course.people.entry[rows]
+        end = np.where(entry < NEVER, entry, 0).max(-1) + self.horizon
+        before = course.day[rows, look - 1] if look else np.zeros(len(rows), np.int32)
+        return np.maximum(np.minimum(self.usual(course, rows, look), end), before)

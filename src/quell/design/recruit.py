@@ -59,7 +59,21 @@ def _site_rates(recruitment: Recruitment, words: bytes) -> np.ndarray:
         return planned
     shape = recruitment.spread**-2
     u = kernels.uniform(np.frombuffer(words, np.uint64), recruitment.sites, "site rate")
-    return planned * special.gammaincinv(shape, u) / shape
+    return planned * (-np.log1p(-u) if shape == 1 else special.gammaincinv(shape, u) / shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _expected(recruitment: Recruitment, words: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """`expected` of each trial's sites: the same in every world and at every size, and so kept for a while."""
+    return expected(recruitment, _site_rates(recruitment, words))
+
+
+def coming(game: Game, seed: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Days (K,) and how many are expected to be taken in by then, (trials or 1, K)."""
+    days, gathered = _expected(game.design.recruitment, seed.tobytes())
+    share = game.scene.eligible.mean(-1)
+    # fewer of those who come may be taken in
+    return days, gathered * share[draw][:, None] if (share < 1).any() else gathered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +96,12 @@ class Recruit:
         scene, recruitment = self.game.scene, self.game.design.recruitment
         seed = kernels.seeds(self.game.key, trial)
         draw = draws_of(trial, scene.draws).astype(np.int32)
-        rate = _site_rates(recruitment, seed.tobytes())
-        days, gathered = expected(recruitment, rate)
-        share = scene.eligible.mean(-1)
-        if (share < 1).any():  # fewer of those who come may be taken in
-            gathered = gathered * share[draw][:, None]
+        days, gathered = coming(self.game, seed, draw)
         person, screened = kernels.persons(seed, self.most, draw, scene.eligible)
         arrival = kernels.arrivals(seed, self.most, days, gathered)
         site = np.zeros((1, self.most), np.int16)
         if self.game.design.allocation.within == "site" and recruitment.sites > 1:
-            site = kernels.sites(seed, arrival, recruitment.opening_days, rate)
+            site = kernels.sites(seed, arrival, recruitment.opening_days, _site_rates(recruitment, seed.tobytes()))
         crowd = Crowd(
             seed, draw, person, arrival, site, np.zeros((0, 0), np.int8), np.zeros((0, 0, 0)), np.zeros((0, 0))
         )

@@ -74,7 +74,7 @@ class Verdict:
             "main": self.main,
             "estimates": design.estimates,
             "worlds": [_world(one) for one in design.worlds],
-            "variants": [_variant(design, number) for number in range(len(design.variants))],
+            "variants": [limits_of(design, number) for number in range(len(design.variants))],
             "cells": [self._cell(cell) for cell in self.tables],
             "sizes": {world: self._between_sizes(world) for world in self._worlds_of_many()},
             "classical": classical(design),
@@ -177,7 +177,7 @@ def _size(design: Design, variant: int) -> dict[str, Any]:
     return {"size": one.name, "people": one.people, "events": one.events}
 
 
-def _variant(design: Design, number: int) -> dict[str, Any]:
+def limits_of(design: Design, number: int) -> dict[str, Any]:
     """A size with the limits planned for it."""
     told = limits(_plan(design, number))
     rows = {name: [float(x) for x in np.asarray(getattr(told, name))] for name in ("upper", "lower", "harm")}
