@@ -80,7 +80,12 @@ def check(name: str) -> dict[str, Any]:
         f"{len(design.worlds)} worlds; fingerprint {design.fingerprint}",
         *(f"  {one['size']}: success at Z of {', '.join(f'{z:.2f}' for z in one['limits']['upper'])}" for one in sizes),
     ]
-    told = {"kind": "design", "design": design.name, "fingerprint": design.fingerprint, "protocol": design.plan.name}
+    told: dict[str, Any] = {
+        "kind": "design",
+        "design": design.name,
+        "fingerprint": design.fingerprint,
+        "protocol": design.plan.name,
+    }
     told |= {"worlds": [one.name for one in design.worlds], "sizes": sizes, "problems": [], "toml": design.text()}
     return told | {"lines": lines}
 
