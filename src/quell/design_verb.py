@@ -27,7 +27,7 @@ def is_design(name: str) -> bool:
     if name in Design.names():
         return True
     path = pathlib.Path(name)
-    return path.is_file() and bool({"extends", "protocol"} & read_toml(path).keys())
+    return path.suffix == ".toml" and path.is_file() and bool({"extends", "protocol"} & read_toml(path).keys())
 
 
 def repeat(
