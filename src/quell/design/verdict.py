@@ -110,14 +110,21 @@ def compared(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     success = {name: table["success"].to_numpy().astype(float) for name, table in tables.items()}
     less = [name for name in ("enrolled", "duration", "cost") if all(name in one.columns for one in tables.values())]
     points = {
-        name: {"success": float(success[name].mean())} | {one: float(np.mean(table[one].to_numpy())) for one in less}
+        name: {"success": float(success[name].mean())}
+        | {k: v for one in less for k, v in _mean(table, one, draw).items()}
         for name, table in tables.items()
-    }  # fmt: skip
+    }
     kept = answers.front(list(points.values()), less, ["success"])
     return {
         "regret": answers.regret(success, draw),
         "front": [{"design": name, "unbeaten": on} | points[name] for name, on in zip(points, kept, strict=True)],
     }
+
+
+def _mean(table: pl.DataFrame, name: str, draw: np.ndarray) -> dict[str, float]:
+    """The mean of a column and its Monte Carlo error."""
+    found = answers.mean(table[name].cast(pl.Float64).to_numpy(), draw)
+    return {name: found.value, f"{name}_error": found.error}
 
 
 def judge(

@@ -376,11 +376,12 @@ def front(rows: pl.DataFrame, column: str, name: str) -> Figure:
             va="center_baseline",
         )
     heights = canvas.ticks(*place.get_ylim(), 5)
-    across = Scale(at=canvas.ticks(low, high, 4), name=name)
+    places = 0 if len(heights) < 2 or heights[1] - heights[0] > 0.0099 else 1
+    labels = [f"{100 * y:.{places}f} %" for y in heights]
     frame(
         place,
-        across,
-        Scale(at=heights, labels=[f"{100 * y:.0f} %" for y in heights], name="chance of success", grid=True),
+        Scale(at=canvas.ticks(low, high, 4), name=name),
+        Scale(at=heights, labels=labels, name="chance of success", grid=True),
     )
     return figure
 

@@ -180,7 +180,7 @@ def _compared(found: Found, one: Mapping[str, Any], what: str, numbering: Number
         regret = regrets.get(row["design"])
         chance = percent(regret["mean"]) if regret else f"{100 * row['success']:.1f} %"
         behind = NOTHING if regret is None else "the best" if regret["best"] else percent(regret["regret"])
-        told = [means.get(name, {}).get(row["design"]) or _alone(row[name], name) for name in columns]
+        told = [means.get(name, {}).get(row["design"]) or _alone(row, name) for name in columns]
         body.append(
             [str(numbers[row["design"]]), row["design"], chance, behind, *told, "no" if row["unbeaten"] else "yes"]
         )
@@ -215,8 +215,10 @@ def _axis(found: Found, name: str) -> str:
     return f"mean {COLUMNS[name]}{f' {currency}' if name == 'cost' and currency else ''}"
 
 
-def _alone(value: float, name: str) -> str:
-    return f"{SCALES[name] * value:,.{0 if name == 'enrolled' else 1}f}"
+def _alone(row: One, name: str) -> str:
+    """A mean of one design with its error."""
+    told = {"value": row[name], "error": row.get(f"{name}_error")}
+    return {"enrolled": count, "duration": years, "cost": lambda one: with_error(one, 1e-6)}[name](told)
 
 
 def _front(found: Found, rows: Sequence[One], columns: Sequence[str], what: str, numbering: Numbering) -> Block:
