@@ -94,3 +94,18 @@ def test_a_mistake_is_answered_in_a_sentence(words, said):
 def test_a_target_that_cannot_be_is_refused(tiny, tmp_path):
     done = ran("repeat", str(tiny), "--trials", "250", "--target", "1.5", "--out", str(tmp_path / "out"))
     assert isinstance(done.exception, BadInput) and "1.5" in str(done.exception)
+
+
+def test_looks_by_day_and_by_events_are_not_mixed(tiny):
+    tiny.write_text(TINY.replace("fraction = 0.5", 'day = "2 years"'))
+    done = ran("check", str(tiny))
+    assert isinstance(done.exception, BadInput) and "some looks go by day and others by fraction" in str(done.exception)
+
+
+def test_a_calendar_look_with_more_events_than_planned_is_judged(tiny, tmp_path):
+    days = TINY.replace("fraction = 0.5", 'day = "3 years"').replace(
+        'fraction = 1.0\nlatest = "7 years"', 'day = "5 years"'
+    )
+    tiny.write_text(days)
+    done = ran("repeat", str(tiny), "--trials", "250", "--out", str(tmp_path / "out"), "--json")
+    assert done.exit_code == 0, done.output

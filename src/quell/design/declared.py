@@ -350,6 +350,11 @@ def _looks_fit(design: Design) -> None:
         raise ValueError(
             "looks of a measured endpoint are at people = 0.5, ..., 1: the share of those planned who are read."
         )
+    if "day" in clocks and len(clocks) > 1:
+        raise ValueError(
+            f"some looks go by day and others by {' and '.join(sorted(clocks - {'day'}))}. Let all go by one; a look by events "
+            'may have latest = "5 years".'
+        )
     if design.timed and "people" in clocks:
         raise ValueError(
             "a look when people have been followed up is for measured endpoints. Say events, fraction or day."

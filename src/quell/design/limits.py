@@ -103,7 +103,7 @@ def happened(plan: Watch, steps: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
     """Information at the looks and the clock of the spending: as it happened, then as planned; the last look spends all."""
     told = np.array(plan.planned)
     told[: len(steps)] = np.array(steps) / ROUNDED
-    told = np.maximum.accumulate(told + np.arange(len(told)) * 1e-6)
+    told = np.maximum.accumulate(told) + np.arange(len(told)) * 1e-6  # rising, also where more came than was planned
     told = np.maximum(told, (np.arange(len(told)) + 1) / ROUNDED / 10)
     clock = np.minimum(told, 1 - 1e-6 * np.arange(len(told), 0, -1))
     return told / told[-1], np.append(clock[:-1], 1.0)
