@@ -10,8 +10,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from quell import credibility, exam_verb
-from quell.delivery import to_json
+from quell import credibility
+from quell.delivery import to_json, versions
 from quell.exam import worlds
 from quell.report import credibility as report
 from quell.report.blocks import Numbering
@@ -25,7 +25,7 @@ def main() -> None:
     """Measure, judge and write."""
     found = json.loads(exam_page.DATA.read_text("utf-8"))
     measured = credibility.measure(worlds.worlds(found["examined"]).examined)
-    told = credibility.dossier(found, measured) | {"versions": exam_verb.versions()}
+    told = credibility.dossier(found, measured) | {"versions": versions("scipy", "jax")}
     DATA.write_text(to_json(told) + "\n", "utf-8")
     (DOCS / "credibility.md").write_text(page(json.loads(DATA.read_text("utf-8"))), "utf-8")
 

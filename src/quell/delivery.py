@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import os
@@ -30,6 +31,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, pathlib.PurePath) else value
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """The versions that a result depends on: quell's, numpy's, and of what else it rests on.
+
+    >>> list(versions("jax"))
+    ['quell', 'numpy', 'jax']
+    """
+    return {name: importlib.metadata.version(name) for name in ("quell", "numpy", *libraries)}
 
 
 def check_folder(folder: pathlib.Path) -> None:

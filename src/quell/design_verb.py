@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import pathlib
 import threading
@@ -12,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from quell import store
-from quell.delivery import check_folder, deliver, to_json
+from quell.delivery import check_folder, deliver, to_json, versions
 from quell.protocol import Protocol
 from quell.sentences import BadInput
 
@@ -113,7 +112,7 @@ def _trusted(design: Any, trials: int, key: int, name: str) -> dict[str, Any]:
 def _delivered(told: dict[str, Any], found: Any, folder: pathlib.Path) -> dict[str, Any]:
     from quell.report import design as page
 
-    built = page.build(told, versions())
+    built = page.build(told, versions("scipy", "jax", "numba"))
     files: dict[str, bytes | str] = {f"data/{one}": content for one, content in built.files.items()}
     files |= {"report.html": built.html, "design.json": to_json(told) + "\n", "trials.parquet": _table(found)}
     written = deliver(folder, files)
@@ -130,11 +129,6 @@ def _table(found: Any) -> bytes:
     content = io.BytesIO()
     pl.concat(parts, how="diagonal_relaxed").write_parquet(content, compression="zstd", statistics=False)
     return content.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {name: importlib.metadata.version(name) for name in ("quell", "numpy", "scipy", "jax", "numba")}
 
 
 def optimise(
@@ -189,7 +183,7 @@ def impact(
     store.keep()
     effect = _effect(name, world, tell) if name else None
     found = nation.run(ratio, effect=effect, key=key, tell=tell, **asked)
-    built = page.build(found, versions())
+    built = page.build(found, versions("scipy", "jax", "numba"))
     files: dict[str, bytes | str] = {f"data/{one}": content for one, content in built.files.items()}
     files |= {"report.html": built.html, "impact.json": to_json(found) + "\n"}
     written = deliver(folder, files)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import pathlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from quell import __version__, store
-from quell.delivery import check_folder, deliver, to_json
+from quell.delivery import check_folder, deliver, to_json, versions
 
 Tell = Callable[[str, float | None], None]
 TRIALS, KEY, WORLD = 2000, 1, "before-ivory"
@@ -33,14 +32,9 @@ def exam(
     lines = [examined.sentence(found), *(f"  outside: {one}" for one in examined.misses(found))]
     if folder:
         tell("writing the page", None)
-        built = page.build(found, versions())
+        built = page.build(found, versions("scipy", "jax"))
         files: dict[str, bytes | str] = {f"data/{name}": content for name, content in built.files.items()}
         written = deliver(folder, files | {"report.html": built.html, "exam.json": to_json(found) + "\n"})
         found |= {"files": [str(path) for path in written]}
         lines.append(f"report: {folder / 'report.html'}")
     return found | {"lines": lines}
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {name: importlib.metadata.version(name) for name in ("quell", "numpy", "scipy", "jax")}

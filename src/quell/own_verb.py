@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import pathlib
 import shutil
 import threading
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from quell import __version__, store
-from quell.delivery import check_folder, deliver, to_json
+from quell.delivery import check_folder, deliver, to_json, versions
 from quell.protocol import Protocol
 
 Tell = Callable[[str, float | None], None]
@@ -53,7 +52,7 @@ def own_study(
     predicted, seen = own_study.predictions(fitted), own_study.seen(fitted)
     found = own_study.summary(fitted, study, predicted) | {"key": key, "quick": quick, "version": __version__}
     tell("writing the page", None)
-    built = page.build(page.Told(found, predicted, seen), versions())
+    built = page.build(page.Told(found, predicted, seen), versions("scipy", "jax", "numpyro"))
     files: dict[str, bytes | str] = {f"data/{one}": content for one, content in built.files.items()}
     files |= {"report.html": built.html, "fit.json": to_json(found) + "\n"}
     files |= {"predictions.parquet": groups.parquet(predicted), "readings.parquet": groups.parquet(seen)}
@@ -70,8 +69,3 @@ def _whole(path: pathlib.Path) -> pathlib.Path:
 
 def _said(found: dict[str, Any]) -> list[str]:
     return [f"  {fault}" for fault in found["faults"]] or ["  no fault found"]
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {name: importlib.metadata.version(name) for name in ("quell", "numpy", "scipy", "jax", "numpyro")}

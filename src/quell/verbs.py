@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from quell import __version__, store
 from quell.analysis.claim import Claims
-from quell.delivery import check_folder, deliver, to_json
+from quell.delivery import check_folder, deliver, to_json, versions
 from quell.protocol import Protocol
 from quell.sentences import BadInput, near
 from quell.study import Study
@@ -344,8 +343,8 @@ def _selected(row: Any) -> dict[str, Any]:
 def _page(protocol: Protocol, study: Study, claims: Claims, **more: Any) -> Any:
     from quell import report
 
-    versions = {name: importlib.metadata.version(name) for name in ("quell", "numpy", "polars", "jax", "matplotlib")}
-    return report.build(protocol=protocol, study=study, claims=claims, versions=versions, **more)
+    rests = versions("polars", "jax", "matplotlib")
+    return report.build(protocol=protocol, study=study, claims=claims, versions=rests, **more)
 
 
 def _delivered(

@@ -20,10 +20,10 @@ from quell.design.declared import Design
 from quell.design.kernels import seeds, uniform
 from quell.design.parts import (
     Allocation,
+    Criterion,
     Dropout,
     Efficacy,
     Futility,
-    Limit,
     Look,
     Primary,
     Recruitment,
@@ -63,7 +63,7 @@ DOSES = Design.load("ivory-3-dose-selection").but(
     variants=(Variant(people=600, events=90),), worlds=(NULL, EFFECT), recruitment=SITES, looks=LOOKS, harm=None,
     secondary=None, costs=None,
 )  # fmt: skip
-MARKED = Limit(quantity="hsCRP", rule="above 9 mg/L")
+MARKED = Criterion(quantity="hsCRP", rule="above 9 mg/L")
 ADAPTIVE = {
     "promising zone": PLAIN.but(resize=Resize(by="promising zone", zone=(0.1, 0.9), most=2.0)),
     "blinded rate": PLAIN.but(resize=Resize(by="blinded rate", finish="2 years", most=2.0)),

@@ -10,7 +10,7 @@ from typing import Literal
 import pydantic
 
 from quell import units
-from quell.design.parts import Limit
+from quell.design.parts import Criterion
 from quell.promises import duration, promise
 
 
@@ -59,7 +59,7 @@ class Enrich:
     et al. 2009, doi:10.1002/sim.3559; Jenkins, Stone and Jennison 2011, doi:10.1002/pst.472).
     """
 
-    limit: Limit
+    limit: Criterion
     look: int = pydantic.Field(default=1, ge=1)
     everyone: float = pydantic.Field(default=1.0, ge=-5, le=5)
     subgroup: float = pydantic.Field(default=0.5, ge=-5, le=5)

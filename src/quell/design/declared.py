@@ -22,11 +22,11 @@ from quell.design.crowd import CAUSES
 from quell.design.parts import (
     Allocation,
     Costs,
+    Criterion,
     Dropout,
     Efficacy,
     Futility,
     Harm,
-    Limit,
     Look,
     Primary,
     Recruitment,
@@ -70,7 +70,7 @@ class Design:
     variants: tuple[Variant, ...] = pydantic.Field(min_length=1, max_length=50)
     worlds: tuple[World, ...] = pydantic.Field(min_length=1, max_length=50)
     recruitment: Recruitment
-    entry: tuple[Limit, ...] = ()
+    entry: tuple[Criterion, ...] = ()
     allocation: Allocation = dataclasses.field(default_factory=Allocation)
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
     looks: tuple[Look, ...] = pydantic.Field(min_length=1, max_length=20)

@@ -15,7 +15,7 @@ from quell import units
 from quell.analysis.claim import ClaimError
 from quell.analysis.spending import NEEDS, spending
 from quell.design.worlds import Assumed, Marker, Ratio, Reading, World
-from quell.promises import duration, promise
+from quell.promises import Criterion, duration, promise
 from quell.sentences import near
 
 __all__ = [
@@ -23,11 +23,11 @@ __all__ = [
     "Assumed",
     "Change",
     "Costs",
+    "Criterion",
     "Dropout",
     "Efficacy",
     "Futility",
     "Harm",
-    "Limit",
     "Look",
     "Marker",
     "Primary",
@@ -124,24 +124,6 @@ class Dropout:
         if any(not 0 <= one < 1 for one in by_arm.values()):
             raise ValueError(f"the yearly losses are {by_arm}. Each lies between 0 and 1.")
         return by_arm
-
-
-@promise
-class Limit:
-    """A limit at entry on something known of a person then: hsCRP, TBRmax, age, ...; as in ``rule = "above 4 mg/L"``."""
-
-    quantity: str
-    rule: str
-    source: str = ""
-
-    @property
-    def limit(self) -> units.Rule:
-        return units.rule(self.rule)
-
-    @pydantic.field_validator("rule")
-    @classmethod
-    def _rule(cls, rule: str) -> str:
-        return str(units.rule(rule))
 
 
 # -- what is asked, of how many ----------------------------------------------------------------------------------------

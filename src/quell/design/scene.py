@@ -12,7 +12,7 @@ from quell.design import assumed, bank
 from quell.design.course import Game, Scene
 from quell.design.crowd import Bank, Fates
 from quell.design.declared import Design, DesignError
-from quell.design.parts import Limit, Variant, World
+from quell.design.parts import Criterion, Variant, World
 from quell.design.recruit import PER_MONTH
 from quell.design.truths import true_effect
 from quell.promises import whole_days
@@ -73,7 +73,7 @@ def _arm(people: Bank, name: str) -> int:
     return people.arms.index(name)
 
 
-def keeps(people: Bank, limit: Limit, world: str) -> np.ndarray:
+def keeps(people: Bank, limit: Criterion, world: str) -> np.ndarray:
     """Who keeps a limit at entry, (draws, people): on a covariate, or on a reading at baseline."""
     baseline = f"{limit.quantity}, baseline"
     if limit.quantity in people.covariates:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -39,6 +39,11 @@ ENDED = {
     "harm": "stopped for harm",
 }
 COLUMNS = {"enrolled": "people taken in", "duration": "years", "cost": "cost, million"}
+WRITTEN: dict[str, Callable[[One | None], str]] = {
+    "enrolled": count,
+    "duration": years,
+    "cost": lambda one: with_error(one, 1e-6),
+}
 SCALES = {"enrolled": 1.0, "duration": 1 / DAYS_PER_YEAR, "cost": 1e-6}
 MOST_SHOWN = 12  # designs on one front
 
@@ -206,8 +211,7 @@ def _compared(found: Found, one: Mapping[str, Any], what: str, numbering: Number
 
 def _means(found: Found, name: str) -> dict[str, str]:
     """People, years or cost of each size with their errors."""
-    write = {"enrolled": count, "duration": years, "cost": lambda one: with_error(one, 1e-6)}[name]
-    return {cell["size"]: write(cell.get(name)) for cell in focus(found).cells}
+    return {cell["size"]: WRITTEN[name](cell.get(name)) for cell in focus(found).cells}
 
 
 def _axis(found: Found, name: str) -> str:
@@ -218,7 +222,7 @@ def _axis(found: Found, name: str) -> str:
 def _alone(row: One, name: str) -> str:
     """A mean of one design with its error."""
     told = {"value": row[name], "error": row.get(f"{name}_error")}
-    return {"enrolled": count, "duration": years, "cost": lambda one: with_error(one, 1e-6)}[name](told)
+    return WRITTEN[name](told)
 
 
 def _front(found: Found, rows: Sequence[One], columns: Sequence[str], what: str, numbering: Numbering) -> Block:
